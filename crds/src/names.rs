@@ -104,6 +104,9 @@ pub const BOUND: &str = "Bound";
 pub const ELIGIBLE: &str = "Eligible";
 /// Condition of a Speaker: the node is being drained, and no traffic comes to it because of announcements.
 pub const DRAINED: &str = "Drained";
+/// Condition of a Speaker, present only while it is true: another host on the link uses an address that the
+/// node announces or is to announce.
+pub const ADDRESS_CONFLICT: &str = "AddressConflict";
 
 /// Reasons of conditions that no enum defines.
 #[allow(missing_docs)]
@@ -154,6 +157,9 @@ pub mod reasons {
 
     /// Of [`super::ELIGIBLE`].
     pub const ELIGIBLE: &str = "Eligible";
+
+    /// Of [`super::ADDRESS_CONFLICT`].
+    pub const USED_BY_ANOTHER_HOST: &str = "UsedByAnotherHost";
 
     /// Of [`super::DRAINED`].
     pub const DRAINED: &str = "Drained";

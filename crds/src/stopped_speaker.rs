@@ -84,7 +84,11 @@ fn without_announcements(before: &SpeakerStatus, ready: NewCondition, now: Times
     SpeakerStatus {
         version: before.version.clone(),
         ready: Some(false),
-        l2: Some(L2Status { announced: nothing.clone(), interfaces: Some(Vec::new()) }),
+        l2: Some(L2Status {
+            announced: nothing.clone(),
+            interfaces: Some(Vec::new()),
+            ..L2Status::default()
+        }),
         bgp: Some(nothing),
         not_announced_count: Some(0),
         conditions: with_ready(&before.conditions, ready, now),
@@ -140,6 +144,7 @@ mod tests {
                     name: "eth0".to_owned(),
                     families: vec!["IPv4".to_owned()],
                 }]),
+                ..L2Status::default()
             }),
             bgp: Some(announced("198.51.100.1")),
             not_announced: vec![Default::default()],

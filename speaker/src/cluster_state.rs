@@ -14,10 +14,13 @@ use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::resolve::{InForce, ObjectRef, ObjectVerdict, Resolution};
 use fairlead_crds::store::{ConfigurationStore, ObjectChange};
 use fairlead_crds::v1beta1;
+use fairlead_l2::{Conflict, Mac};
+use fairlead_plan::conflicts::AddressConflict;
 use fairlead_plan::{
     AnnouncementChange, LinkNetworks, Node, NodeInterfaces, NodeName, Plan, ProbeAnswer, Protocol, Service,
     Slice, SliceKey, Takeover,
 };
+use jiff::Timestamp;
 use kube::Resource;
 
 use self::departure::DaemonSetState;
@@ -47,6 +50,10 @@ pub(crate) struct ClusterState {
     deletions: Deletions,
     /// The speakers by name of their object; `None` for one that is no member of the mesh of this instance.
     speakers: BTreeMap<String, Option<MeshPeer>>,
+    /// The link-layer addresses of the speakers, by name of their object.
+    macs: BTreeMap<String, Vec<Mac>>,
+    /// Those of the speakers of other nodes.
+    speaker_macs: BTreeSet<Mac>,
     /// The speakers of other nodes that have a mesh address.
     mesh_peers: MeshPeers,
     own_object_deletions: u64,
@@ -79,6 +86,8 @@ impl ClusterState {
             configuration_changed: false,
             deletions: Deletions::default(),
             speakers: BTreeMap::new(),
+            macs: BTreeMap::new(),
+            speaker_macs: BTreeSet::new(),
             mesh_peers: MeshPeers::default(),
             own_object_deletions: 0,
             silence_reports: 0,
@@ -146,6 +155,31 @@ impl ClusterState {
     /// Notes that this node withdrew an L2 address; see [`Plan::yield_address`].
     pub(crate) fn yield_address(&mut self, address: IpAddr) {
         self.plan.yield_address(address);
+    }
+
+    /// Sets that this node probes an address before its first announcement; see [`Plan::enable_probes`].
+    pub(crate) fn enable_probes(&mut self) {
+        self.plan.enable_probes();
+    }
+
+    /// Handles a conflict about an address of this node; see [`Plan::handle_conflict`].
+    pub(crate) fn handle_conflict(
+        &mut self,
+        now: Instant,
+        at: Timestamp,
+        conflict: Conflict,
+    ) -> Option<(Vec<Arc<ObjectKey>>, AddressConflict)> {
+        self.plan.handle_conflict(now, at, conflict)
+    }
+
+    /// Notes that no other host has an address; see [`Plan::confirm_address`].
+    pub(crate) fn confirm_address(&mut self, address: IpAddr) {
+        self.plan.confirm_address(address);
+    }
+
+    /// Returns the link-layer addresses of the speakers of other nodes.
+    pub(crate) fn speaker_macs(&self) -> &BTreeSet<Mac> {
+        &self.speaker_macs
     }
 
     /// Sets the duration of a phase; see [`Plan::set_drain_wait`].
@@ -358,9 +392,11 @@ impl ClusterState {
             ObjectChange::Apply(speaker) => self.insert_speaker(speaker),
             ObjectChange::Delete(key) => {
                 self.speakers.remove(&key.name);
+                self.macs.remove(&key.name);
             }
             ObjectChange::Reset(all) => {
                 self.speakers.clear();
+                self.macs.clear();
                 all.into_iter().for_each(|speaker| self.insert_speaker(speaker));
                 self.unlisted.remove("Speaker");
                 self.speakers_missing = false;
@@ -370,10 +406,13 @@ impl ClusterState {
         self.own_object_deletions += u64::from(had && !self.speakers.contains_key(&self.own_object));
         let addressed = self.other_speakers().filter_map(|(node, address)| Some((node.clone(), (*address)?)));
         self.mesh_peers = Arc::new(addressed.collect());
+        let others = self.macs.iter().filter(|(name, _)| **name != self.own_object);
+        self.speaker_macs = others.flat_map(|(_, macs)| macs).copied().collect();
     }
 
-    fn insert_speaker(&mut self, WatchedSpeaker { name, peer, is_reported }: WatchedSpeaker) {
+    fn insert_speaker(&mut self, WatchedSpeaker { name, peer, macs, is_reported }: WatchedSpeaker) {
         self.silence_reports += u64::from(is_reported && name == self.own_object);
+        self.macs.insert(name.clone(), macs);
         self.speakers.insert(name, peer);
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fairlead_crds::resolve::{ObjectRef, ObjectVerdict};
-use fairlead_l2::{InterfaceSet, MAX_SERVED_INTERFACES};
+use fairlead_l2::{InterfaceSet, MAX_SERVED_INTERFACES, Mac};
 use fairlead_plan::announced_lists::AnnouncedLists;
 use fairlead_plan::membership_gate::MembershipGate;
 use fairlead_plan::node_status::Summary;
@@ -24,13 +24,14 @@ use crate::excluded_interfaces::ExcludedInterfaces;
 use crate::mesh_link::MeshLink;
 use crate::metrics::Metrics;
 use crate::tasks::bgp::BgpPeers;
-use crate::tasks::events::{TakeoverReport, TakeoverSender};
+use crate::tasks::events::{ConflictReport, ConflictSender, TakeoverReport, TakeoverSender};
 use crate::tasks::gateways::GatewaysReceiver;
-use crate::tasks::l2::{L2CommandSender, YieldedReceiver, served_families, usable};
+use crate::tasks::l2::{L2CommandSender, L2Report, L2ReportReceiver, served_families, usable};
 use crate::tasks::links::LinksReceiver;
 use crate::tasks::mesh::{Membership, MeshInput};
 use crate::tasks::mesh_key::MeshKey;
 use crate::tasks::sleep_until_or_forever;
+use crate::trim::MAX_MACS;
 use crate::watches::WatchEvent;
 
 /// Most watch events that are handled before the plan is updated, so that a burst costs one update.
@@ -50,7 +51,7 @@ pub(crate) struct Coordinator {
     /// UDP port of the mesh, as published in the Speaker object.
     pub mesh_port: u16,
     pub l2: Arc<L2CommandSender>,
-    pub yielded: YieldedReceiver,
+    pub l2_reports: L2ReportReceiver,
     pub bgp: BgpPeers,
     /// Addresses of this node, for the BGP peer tasks.
     pub node_addresses: watch::Sender<Vec<IpAddr>>,
@@ -65,6 +66,7 @@ pub(crate) struct Coordinator {
     pub metrics: Metrics,
     pub announced: AnnouncedLists,
     pub takeovers: TakeoverSender,
+    pub conflicts: ConflictSender,
     /// Ends [`Coordinator::run`].
     pub stop: CancellationToken,
 }
@@ -80,6 +82,7 @@ impl Coordinator {
         let mut gate = MembershipGate::default();
         let mut arrivals = 0;
         let mut may_claim = true;
+        let mut speaker_macs = BTreeSet::new();
         let mut mesh_link = MeshLink::default();
         let mut mesh_address = None;
         let mut last_probe = String::new();
@@ -107,11 +110,7 @@ impl Coordinator {
                     links_changed = true;
                     self.update_links();
                 }
-                Some(address) = self.yielded.recv() => {
-                    self.state.yield_address(address);
-                    // The node may have been told to announce it again meanwhile.
-                    self.l2.withdraw(address, false);
-                }
+                Some(report) = self.l2_reports.recv() => self.handle_l2_report(report),
                 Ok(()) = self.gateways.changed() => self.update_links(),
                 Some(answer) = self.probe_answers.recv() => {
                     self.state.handle_probe(&answer);
@@ -152,6 +151,10 @@ impl Coordinator {
                 self.state.set_may_claim(may_claim);
                 self.l2.set_quiet(!may_claim);
             }
+            if speaker_macs != *self.state.speaker_macs() {
+                speaker_macs.clone_from(self.state.speaker_macs());
+                self.l2.set_speaker_macs(speaker_macs.clone());
+            }
             self.state.set_time(Instant::now());
             let (changes, objects) = self.state.changes();
             for object in objects {
@@ -175,6 +178,26 @@ impl Coordinator {
             self.update_readiness(&mut waiting_for);
             // A burst of watch events delays the other tasks of this thread by one update at a time.
             tokio::task::yield_now().await;
+        }
+    }
+
+    fn handle_l2_report(&mut self, report: L2Report) {
+        match report {
+            L2Report::Yielded(address) => {
+                self.state.yield_address(address);
+                // The node may have been told to announce it again meanwhile.
+                self.l2.withdraw(address, false);
+            }
+            L2Report::Confirmed(address) => self.state.confirm_address(address),
+            L2Report::Conflict(conflict) => {
+                let (now, at) = (Instant::now(), Timestamp::now());
+                let Some((services, conflict)) = self.state.handle_conflict(now, at, conflict) else {
+                    return;
+                };
+                for service in services {
+                    self.conflicts.send(ConflictReport { service, conflict: conflict.clone(), at });
+                }
+            }
         }
     }
 
@@ -232,7 +255,9 @@ impl Coordinator {
                 self.bgp.announce(&peer, prefix, attributes)
             }
             AnnouncementChange::RouteWithdraw { peer, prefix } => self.bgp.withdraw(&peer, prefix),
-            AnnouncementChange::L2Announce { address, interfaces } => self.l2.announce(address, interfaces),
+            AnnouncementChange::L2Announce { address, interfaces, claim } => {
+                self.l2.announce(address, interfaces, claim)
+            }
             AnnouncementChange::L2Withdraw { address, handover } => self.l2.withdraw(address, handover),
         }
     }
@@ -267,12 +292,19 @@ impl Coordinator {
         // Report only when synced: before, the status would show addresses as not announced. Without the
         // result of reading the key, the object would be written twice at each start.
         let is_known = synced && key != MeshKey::Unread;
+        let macs = {
+            let links = self.links.borrow();
+            let macs: BTreeSet<Mac> =
+                usable(&links, &self.excluded_interfaces).filter_map(|link| link.mac).collect();
+            macs.into_iter().take(MAX_MACS).collect()
+        };
         let report = SpeakerReport {
             node_uid: self.state.node_uid().filter(|_| is_known).map(str::to_owned),
             // A speaker without a key takes no part in the mesh: the others would wait for its answers.
             mesh: own.zip(key.fingerprint()).map(|(address, fingerprint)| MeshEndpoint {
                 address: SocketAddr::new(address, self.mesh_port),
                 key_fingerprint: fingerprint.to_owned(),
+                macs,
             }),
             deletions: self.state.own_object_deletions(),
             silence_reports: self.state.silence_reports(),

@@ -41,6 +41,12 @@ pub struct Flags {
     #[arg(long, env = "FAIRLEAD_L2_DETECTION", default_value_t, value_name = "fast|normal|swim")]
     pub l2_detection: Detection,
 
+    /// Whether a node asks, before it announces a new address by L2, that no other host uses it, which takes
+    /// 0.6 s
+    #[arg(long, env = "FAIRLEAD_L2_PROBE", default_value_t = true, value_name = "true|false")]
+    #[arg(action = clap::ArgAction::Set)]
+    pub l2_probe: bool,
+
     /// TCP port to which the routers of passive BGPPeers connect; open only while the node has such a peer
     #[arg(long, env = "FAIRLEAD_BGP_LISTEN_PORT", default_value_t = 179, value_name = "PORT")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
@@ -129,7 +135,8 @@ mod tests {
         assert_eq!((flags.drain_cordoned, &flags.daemonset), (false, &None));
         assert!(!flags.exclude_interfaces.matches(&link(2, "eth0", &["192.0.2.11/24"])));
         assert_eq!(flags.disabled_protocols().count(), 0);
-        assert_eq!(flags.l2_detection, Detection::Fast);
+        assert_eq!((flags.l2_detection, flags.l2_probe), (Detection::Fast, true));
+        assert!(!parsed(&["--node-name", "n1", "--l2-probe=false"]).unwrap().l2_probe);
     }
 
     #[test]
@@ -158,6 +165,7 @@ mod tests {
             (vec!["--node-name", "n1", "--protocols", ""], "--protocols"),
             (vec!["--node-name", "n1", "--drain-wait", "61s"], "--drain-wait"),
             (vec!["--node-name", "n1", "--l2-detection", "slow"], "--l2-detection"),
+            (vec!["--node-name", "n1", "--l2-probe", "no"], "--l2-probe"),
             (vec!["--node-name", "n1", "--data-path-wait", "11m"], "--data-path-wait"),
             (vec!["--node-name", "n1", "--data-path-probe", "http://proxy/"], "--data-path-probe"),
         ] {

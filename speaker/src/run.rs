@@ -39,7 +39,8 @@
 //! | probe | mesh | nodes that do not answer | the latest value |
 //! | coordinator | mesh, silent speakers | own address, addresses of the peers | the latest value |
 //! | coordinator | L2 | announce, withdraw | two commands per address |
-//! | L2 | coordinator | addresses withdrawn because other hosts announce them | one per address |
+//! | L2 | coordinator | other hosts that use addresses, and addresses that none uses | one per address |
+//! | coordinator | events | conflicts about L2 addresses | one per address of a Service |
 //! | coordinator | BGP peer | announce, withdraw, start, stop | one command per prefix |
 //! | passwords | BGP peers | the TCP-MD5 key of a Secret | the latest value |
 //! | coordinator | BGP peers | addresses of the node | the latest value |
@@ -123,7 +124,7 @@ use crate::metrics::Metrics;
 use crate::tasks::bfd::BfdSessions;
 use crate::tasks::bgp::{BgpPeers, Listeners, NodeRouterId, Passwords, PeerContext, ProcessStart};
 use crate::tasks::data_path::DataPathTask;
-use crate::tasks::events::{EventsTask, takeover_channel};
+use crate::tasks::events::{EventsTask, conflict_channel, takeover_channel};
 use crate::tasks::gateways;
 use crate::tasks::l2::{self, L2Task};
 use crate::tasks::lateness_events::LatenessEventsTask;
@@ -196,7 +197,8 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let (stop_phase, stop_phases) = watch::channel(None);
     let (l2_sender, l2_commands) = l2::command_channel();
     let l2_sender = Arc::new(l2_sender);
-    let (yielded_sender, yielded) = l2::yielded_channel();
+    let (l2_report_sender, l2_reports) = l2::report_channel();
+    let (conflict_sender, conflicts) = conflict_channel();
     let (probe_wanted, wanted) = watch::channel(false);
     let (answers, probe_answers) = mpsc::channel(1);
     let (event_sender, events) = mpsc::channel(EVENT_CAPACITY);
@@ -222,6 +224,9 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     .context("cannot start the thread of the BGP sessions")?;
     let mut state = ClusterState::new(&flags.node_name, &instance);
     disabled.iter().for_each(|protocol| state.disable(*protocol));
+    if flags.l2_probe {
+        state.enable_probes();
+    }
     state.set_drain_wait(flags.drain_wait);
     state.set_data_path_wait(flags.data_path_wait, process.node_uptime);
     let coordinator = Coordinator {
@@ -235,7 +240,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         l2_detection: l2_enabled.then_some(flags.l2_detection),
         mesh_port: flags.mesh_port,
         l2: l2_sender.clone(),
-        yielded,
+        l2_reports,
         bgp,
         node_addresses: node_addresses_sender,
         turn: turn_sender,
@@ -246,6 +251,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         health,
         announced: AnnouncedLists::default(),
         takeovers: takeover_sender,
+        conflicts: conflict_sender,
         metrics: metrics.clone(),
         stop: stop.clone(),
     };
@@ -272,7 +278,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     };
     let l2_task = L2Task {
         commands: l2_commands,
-        yielded: yielded_sender,
+        reports: l2_report_sender,
         links,
         excluded_interfaces: flags.exclude_interfaces.clone(),
         metrics: metrics.clone(),
@@ -283,6 +289,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         client: client.clone(),
         node: flags.node_name.clone(),
         takeovers,
+        conflicts,
         sessions: sessions.subscribe(),
         stop: stop.clone(),
     };

@@ -4,12 +4,16 @@ use std::net::{IpAddr, SocketAddr};
 
 use fairlead_crds::model::instance::Instance;
 use fairlead_crds::{objects, stopped_speaker};
+use fairlead_l2::Mac;
 pub(crate) use fairlead_plan::trim::{node, service, slice};
 use kube::ResourceExt;
 
 /// The node of a speaker, and the address of that speaker in the mesh. The address is `None` until the
 /// speaker has written a valid one.
 pub(crate) type MeshPeer = (String, Option<SocketAddr>);
+
+/// Maximum number of link-layer addresses of a speaker: the bound in the schema.
+pub(crate) const MAX_MACS: usize = 64;
 
 /// A Speaker object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +22,8 @@ pub(crate) struct WatchedSpeaker {
     pub name: String,
     /// `None` if the object belongs to another instance.
     pub peer: Option<MeshPeer>,
+    /// Link-layer addresses of the interfaces on which it announces.
+    pub macs: Vec<Mac>,
     /// True if its status says that the speaker does not respond.
     pub is_reported: bool,
 }
@@ -32,8 +38,17 @@ pub(crate) fn speaker(object: objects::Speaker, instance: &Instance) -> WatchedS
         Some(SocketAddr::new(ip, port))
     });
     let peer = node.map(|node| (node.to_owned(), address));
+    let macs = object.spec.mesh.iter().flat_map(|mesh| &mesh.macs);
+    let macs = macs.take(MAX_MACS).filter_map(|text| mac(text)).collect();
     let is_reported = stopped_speaker::is_reported(&object.status.conditions);
-    WatchedSpeaker { name, peer, is_reported }
+    WatchedSpeaker { name, peer, macs, is_reported }
+}
+
+/// Reads a link-layer address, such as `02:00:00:00:00:01`.
+fn mac(text: &str) -> Option<Mac> {
+    let octets: Vec<u8> =
+        text.split(':').map(|octet| u8::from_str_radix(octet, 16)).collect::<Result<_, _>>().ok()?;
+    octets.try_into().ok()
 }
 
 #[cfg(test)]
@@ -59,6 +74,15 @@ mod tests {
             let read = speaker(from_value(object).unwrap(), &Instance::default());
             assert_eq!((read.name.as_str(), read.peer), ("n1", expected), "{mesh}");
         }
+    }
+
+    #[test]
+    fn link_layer_addresses_are_read_and_others_dropped() {
+        let macs = json!(["02:00:00:00:00:0a", "", "02:00", "0g:00:00:00:00:00", "02:00:00:00:00:00:01"]);
+        let mesh = json!({"address": "192.0.2.1", "port": 7947, "macs": macs});
+        let object = json!({"metadata": {"name": "n1"}, "spec": {"mesh": mesh}});
+        let read = speaker(from_value(object).unwrap(), &Instance::default());
+        assert_eq!(read.macs, [[2, 0, 0, 0, 0, 10]]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use fairlead_crds::conditions::RawCondition;
 use fairlead_crds::kinds::Kind;
-use fairlead_crds::names::{ACCEPTED, EXHAUSTED, RESERVED};
+use fairlead_crds::names::{ACCEPTED, ADDRESS_CONFLICT, EXHAUSTED, RESERVED};
 use fairlead_crds::v1beta1::Session;
 use kube::ResourceExt;
 use serde::Serialize;
@@ -53,6 +53,7 @@ pub(crate) fn all(snapshot: &Snapshot, services: &[ServiceStatus]) -> Vec<Proble
     problems.extend(claims(snapshot));
     problems.extend(exhausted_pools(snapshot));
     problems.extend(not_announced(snapshot));
+    problems.extend(address_conflicts(snapshot));
     problems.extend(skew(snapshot));
     problems.sort_by_key(|problem| problem.severity);
     problems
@@ -271,6 +272,28 @@ fn not_announced(snapshot: &Snapshot) -> Vec<Problem> {
         warning(object, reason, message, command)
     };
     reasons.into_iter().map(problem).collect()
+}
+
+/// Addresses that other hosts use although live speakers announce them. Those that are not announced are
+/// reported as such.
+fn address_conflicts(snapshot: &Snapshot) -> Vec<Problem> {
+    let speakers = snapshot.speakers();
+    let live = speakers.values().filter(|speaker| speaker.is_ready());
+    let problems = live.filter_map(|speaker| {
+        let conflicts: Vec<_> =
+            speaker.status.l2.iter().flat_map(|l2| &l2.conflicts).filter(|one| one.announced).collect();
+        let first = conflicts.first()?;
+        let addresses: Vec<&str> = conflicts.iter().map(|conflict| conflict.address.as_str()).collect();
+        let mac = first.mac.as_deref().unwrap_or("of unknown Ethernet address");
+        let message = format!(
+            "announces {}, which another host uses: {mac} on {}",
+            list(&addresses, MAX_NAMES),
+            first.interface
+        );
+        let command = snapshot.command(&format!("explain address {}", first.address));
+        Some(warning(format!("Speaker {}", speaker.node), ADDRESS_CONFLICT, message, command))
+    });
+    problems.collect()
 }
 
 fn skew(snapshot: &Snapshot) -> Option<Problem> {

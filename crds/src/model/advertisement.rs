@@ -24,6 +24,18 @@ pub struct L2Advertisement {
     pub service_selectors: Vec<Selector>,
     /// Interfaces on which to announce; an empty set means all.
     pub interfaces: BTreeSet<String>,
+    /// What the node does if another host uses an address that it announces.
+    pub on_conflict: OnConflict,
+}
+
+/// What a node does if another host on the link uses an address that it announces (RFC 5227 section 2.4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnConflict {
+    /// It keeps the address.
+    #[default]
+    Keep,
+    /// It stops answering until the other host stops.
+    Yield,
 }
 
 /// The LOCAL_PREF of routes whose advertisement does not set one, as routers assume it.

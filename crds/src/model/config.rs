@@ -7,7 +7,7 @@ use crate::model::range::IpRange;
 use crate::model::selector::any_or_empty;
 use crate::model::service::pool_of_nth;
 
-pub use crate::model::advertisement::{AnnounceWhen, BgpAdvertisement, L2Advertisement};
+pub use crate::model::advertisement::{AnnounceWhen, BgpAdvertisement, L2Advertisement, OnConflict};
 pub use crate::model::community::Community;
 pub use crate::model::labels::Labels;
 pub use crate::model::peer::{

@@ -11,7 +11,7 @@ use super::duration;
 use super::fields::{interface_name, selector, selectors, set_of};
 use super::precedence::created;
 use super::refusal::{ObjectRefusal, RefusalReason, refuse};
-use crate::model::config::{AnnounceWhen, BgpAdvertisement, L2Advertisement, PoolSelection};
+use crate::model::config::{AnnounceWhen, BgpAdvertisement, L2Advertisement, OnConflict, PoolSelection};
 use crate::model::route_request::ServiceAttributes;
 use crate::text::quoted;
 use crate::v1beta1;
@@ -53,7 +53,19 @@ pub(super) fn l2(object: &v1beta1::L2Advertisement) -> Result<L2Advertisement, O
         preferred_nodes,
         service_selectors: selectors("serviceSelectors", &spec.service_selectors)?,
         interfaces,
+        on_conflict: on_conflict(spec.on_conflict.as_deref())?,
     })
+}
+
+fn on_conflict(text: Option<&str>) -> Result<OnConflict, ObjectRefusal> {
+    match text.unwrap_or_default() {
+        "" | "Keep" => Ok(OnConflict::Keep),
+        "Yield" => Ok(OnConflict::Yield),
+        text => refuse(
+            RefusalReason::InvalidOnConflict,
+            format!("onConflict is {}: it must be Keep or Yield", quoted(text)),
+        ),
+    }
 }
 
 /// Validates a BGP advertisement on its own and resolves its communities, with `former` as in

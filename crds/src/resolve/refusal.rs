@@ -81,6 +81,8 @@ pub enum RefusalReason {
     InvalidASPathPrepend,
     /// `announceWhen` has an unknown value.
     InvalidAnnounceWhen,
+    /// `onConflict` has an unknown value.
+    InvalidOnConflict,
     /// `reannounceAfter` is not a duration, or is out of range.
     InvalidReannounceAfter,
     /// Two advertisements set different LOCAL_PREF values for the same routes.

@@ -74,6 +74,14 @@ pub struct L2AdvertisementSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "interfaces")]
     pub interfaces: Vec<String>,
+
+    /// What a Node does if another host on the link uses an address that it announces. Keep: it keeps the
+    /// address, and announces it again at most once in 10 seconds. Yield: it stops answering for the address,
+    /// and announces it again when the other host has stopped; it looks every 30 seconds. If several
+    /// L2Advertisements cover an address, Keep takes precedence. If unset, defaults to Keep.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16), extend("enum" = ["Keep", "Yield"]))]
+    pub on_conflict: Option<String>,
 }
 
 /// PreferredNodeSelector gives a weight to the Nodes that match a label selector.

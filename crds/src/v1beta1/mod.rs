@@ -45,9 +45,9 @@ pub use ip_claim::{IPClaim, IPClaimSpec, IPClaimStatus};
 pub use l2_advertisement::{L2Advertisement, L2AdvertisementSpec, PreferredNodeSelector};
 pub use pool_cooldown::{PoolCooldown, PoolCooldownSpec};
 pub use speaker::{
-    Announced, BFDRemote, BFDSession, L2Interface, L2Status, MAX_ANNOUNCED_ENTRIES, MAX_ANNOUNCED_OCTETS,
-    MAX_NOT_ANNOUNCED, Mesh, NegotiatedSession, NotAnnounced, Session, SessionFamily, SessionNotification,
-    Speaker, SpeakerSpec, SpeakerStatus,
+    Announced, BFDRemote, BFDSession, L2Conflict, L2Interface, L2Status, MAX_ANNOUNCED_ENTRIES,
+    MAX_ANNOUNCED_OCTETS, MAX_CONFLICTS, MAX_NOT_ANNOUNCED, Mesh, NegotiatedSession, NotAnnounced, Session,
+    SessionFamily, SessionNotification, Speaker, SpeakerSpec, SpeakerStatus,
 };
 
 /// The API group of all kinds.

@@ -8,6 +8,8 @@ use crate::conditions::RawCondition;
 
 /// The maximum number of entries of `status.notAnnounced`.
 pub const MAX_NOT_ANNOUNCED: usize = 64;
+/// The maximum number of entries of `status.l2.conflicts`.
+pub const MAX_CONFLICTS: usize = 64;
 /// The maximum number of entries of `status.l2.addresses` and of `status.bgp.addresses`.
 pub const MAX_ANNOUNCED_ENTRIES: usize = 4096;
 /// The maximum size of `status.l2.addresses` and of `status.bgp.addresses`, in octets of JSON.
@@ -75,6 +77,13 @@ pub struct Mesh {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub key_fingerprint: Option<String>,
+
+    /// The Ethernet addresses of the interfaces on which the speaker announces, by which other speakers tell
+    /// it from a host that uses an address of a Service. At most 64.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 17)))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub macs: Vec<String>,
 }
 
 /// SpeakerStatus describes what the speaker announces and what it cannot announce.
@@ -129,11 +138,40 @@ pub struct SpeakerStatus {
     /// Conditions of the speaker. `Eligible`: the Node may announce addresses; if not, the message explains
     /// why. `Drained`: the Node is being drained, and can be taken out of service. `Ready`: the speaker runs;
     /// if not, the reason is `Stopping`, `Stopped`, or `NotResponding`, which another speaker or the
-    /// controller has found.
+    /// controller has found. `AddressConflict`: another host on the link uses an address of this Node;
+    /// present only while it is true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[schemars(with = "Vec<Condition>")]
     pub conditions: Vec<RawCondition>,
+}
+
+/// L2Conflict describes another host on the link that uses an address.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct L2Conflict {
+    /// The address.
+    #[schemars(length(max = 45))]
+    pub address: String,
+
+    /// The Ethernet address of the other host. Unset if its messages do not contain it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 17))]
+    pub mac: Option<String>,
+
+    /// The interface of this Node on which the other host was seen.
+    #[serde(default)]
+    #[schemars(length(max = 15))]
+    pub interface: String,
+
+    /// True if this Node answers for the address nevertheless. False if it leaves the address to the other
+    /// host, and announces it when that has stopped.
+    #[serde(default)]
+    pub announced: bool,
+
+    /// The time since which the other host uses the address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
 }
 
 /// Session describes a BGP session.
@@ -418,6 +456,14 @@ pub struct L2Status {
     #[schemars(length(max = 48))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub interfaces: Option<Vec<L2Interface>>,
+
+    /// The addresses that another host on the link uses, although this Node announces them or is to announce
+    /// them. An entry remains for a minute after the other host was last seen. The list contains at most 64
+    /// entries.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub conflicts: Vec<L2Conflict>,
 }
 
 /// L2Interface is an interface on which the Node can announce addresses.

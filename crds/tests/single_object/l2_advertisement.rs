@@ -33,6 +33,8 @@ fn l2_advertisement_specs_are_validated() {
                 Rejects("interfaces"),
                 Some(RefusalReason::InvalidInterface),
             ),
+            ("onConflict: Yield", Accepts, None),
+            ("onConflict: Fight", Rejects("onConflict"), Some(RefusalReason::InvalidOnConflict)),
             ("interfaces: [a/b]", Accepts, Some(RefusalReason::InvalidInterface)),
             ("interfaces: [eth0, eth0]", Accepts, Some(RefusalReason::DuplicateEntry)),
             (

@@ -77,6 +77,12 @@ impl Message {
         self.sender == self.target
     }
 
+    /// Returns true if a host asks whether another one has the target, before it uses the address itself (RFC
+    /// 5227 section 2.1.1).
+    pub(crate) fn is_probe(&self) -> bool {
+        self.operation == Operation::Request && self.sender.is_unspecified()
+    }
+
     /// Returns the reply to a request, which maps the target to `mac`.
     pub(crate) fn reply(&self, mac: Mac) -> Vec<u8> {
         frame(self.sender_mac, ArpOperations::Reply, (mac, self.target), (self.sender_mac, self.sender))
@@ -86,6 +92,11 @@ impl Message {
 /// Returns the broadcast request of a host for `target`.
 pub(crate) fn request(mac: Mac, own: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
     frame(BROADCAST, ArpOperations::Request, (mac, own), ([0; 6], target))
+}
+
+/// Returns the probe for an address (RFC 5227 section 2.1.1): a request that changes no ARP cache.
+pub(crate) fn probe(mac: Mac, address: Ipv4Addr) -> Vec<u8> {
+    request(mac, Ipv4Addr::UNSPECIFIED, address)
 }
 
 /// Returns a gratuitous announcement as a request and as a reply, because some hosts accept only one of the

@@ -18,6 +18,7 @@
 //! |---|---|
 //! | `responder.rs` | [`Responder`]: which address is announced on which interface, answers, defense, yielding |
 //! | `schedule.rs` | when the unsolicited announcements of a take-over are due, and how many per 10 ms |
+//! | `probing.rs` | which addresses are not announced yet, because another host may have them |
 //! | `handover.rs` | until when this node answers for an address that another node takes over |
 //! | `groups.rs` | solicited-node multicast groups of one interface |
 //! | `interface.rs` | [`Interface`], [`InterfaceSet`] |
@@ -37,6 +38,7 @@ mod inquiry;
 mod interface;
 mod ndp;
 mod output;
+mod probing;
 mod responder;
 mod router_discovery;
 mod schedule;
@@ -45,6 +47,6 @@ pub use families::{MAX_SERVED_INTERFACES, ServedFamilies, ServedInterfaces};
 pub use inquiry::{answered, inquiry};
 pub use interface::{Interface, InterfaceSet, Mac};
 pub use ndp::{ALL_NODES, NdpPacket, solicited_node};
-pub use output::{Conflict, GroupEvent, Transmit, Yielded};
+pub use output::{Claim, Conflict, GroupEvent, OnConflict, Transmit, Yielded};
 pub use responder::{AddressCounters, Responder};
 pub use router_discovery::{ALL_ROUTERS, RouterDiscovery};

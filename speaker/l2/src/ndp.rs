@@ -18,6 +18,15 @@ const ADVERTISEMENT: usize = 24 + 8;
 /// Length of a neighbor solicitation or advertisement without options: type, code, checksum, reserved or
 /// flags, target.
 const WITHOUT_OPTIONS: usize = 24;
+/// ICMPv6 in the IPv6 header (RFC 4443 section 1).
+const ICMPV6: u8 = 58;
+/// ICMPv6 type (RFC 4861 section 4.3).
+const NEIGHBOR_SOLICITATION: u8 = 135;
+/// Type of the nonce option (RFC 3971 section 5.3.2).
+const NONCE: u8 = 14;
+/// Length of the nonce option of a speaker, in units of 8 octets: 8 octets that differ in each probe, and a
+/// link-layer address.
+const NONCE_UNITS: usize = 2;
 
 /// A received ICMPv6 message with the fields of its IPv6 header that validation needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +50,8 @@ pub(crate) struct Solicitation {
     pub(crate) source: Option<Ipv6Addr>,
     /// Source link-layer address option.
     pub(crate) source_mac: Option<Mac>,
+    /// The link-layer address in the nonce of a probe that a speaker sent: see [`probe`].
+    pub(crate) prober: Option<Mac>,
 }
 
 /// Returns the solicited-node group of an address, `ff02::1:ffXX:XXXX` (RFC 4291 section 2.7.1).
@@ -65,10 +76,11 @@ pub(crate) fn parse(packet: &NdpPacket<'_>) -> Option<Solicitation> {
     }
     let source_mac = link_layer_address(NdpOptionTypes::SourceLLAddr, &packet.message[WITHOUT_OPTIONS..])?;
     if !packet.source.is_unspecified() {
-        return Some(Solicitation { target, source: Some(packet.source), source_mac });
+        return Some(Solicitation { target, source: Some(packet.source), source_mac, prober: None });
     }
     let to_group = packet.destination.is_none_or(|destination| destination == solicited_node(target));
-    (to_group && source_mac.is_none()).then_some(Solicitation { target, source: None, source_mac: None })
+    let prober = prober(&packet.message[WITHOUT_OPTIONS..]);
+    (to_group && source_mac.is_none()).then_some(Solicitation { target, source: None, source_mac, prober })
 }
 
 /// Reads an ICMPv6 message. Returns the target of a valid neighbor advertisement (RFC 4861 section 7.1.2)
@@ -105,6 +117,59 @@ fn link_layer_address(wanted: NdpOptionType, mut options: &[u8]) -> Option<Optio
         options = &options[option.len()..];
     }
     options.is_empty().then_some(found)
+}
+
+/// Returns the link-layer address in the first nonce option that has the length of those of speakers.
+fn prober(mut options: &[u8]) -> Option<Mac> {
+    while let [kind, length, ..] = *options {
+        let option = options.get(..usize::from(length) * 8).filter(|option| !option.is_empty())?;
+        if kind == NONCE && usize::from(length) == NONCE_UNITS {
+            return option.last_chunk().copied();
+        }
+        options = &options[option.len()..];
+    }
+    None
+}
+
+/// Returns the probe for an address as an Ethernet frame: a neighbor solicitation from the unspecified
+/// address (RFC 4862 section 5.4.2) with a nonce (RFC 7527), by which a host recognizes its own one.
+///
+/// The nonce of a speaker ends with its link-layer address, because such a solicitation has none elsewhere:
+/// two speakers may probe one address at the same time.
+pub(crate) fn probe(mac: Mac, target: Ipv6Addr, nonce: u64) -> Vec<u8> {
+    let group = solicited_node(target);
+    let mut message = vec![NEIGHBOR_SOLICITATION, 0, 0, 0, 0, 0, 0, 0];
+    message.extend(target.octets());
+    message.extend([NONCE, NONCE_UNITS as u8]);
+    message.extend(nonce.to_be_bytes());
+    message.extend(mac);
+    let sum = checksum(Ipv6Addr::UNSPECIFIED, group, &message);
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    let [.., a, b, c] = group.octets();
+    // RFC 2464 section 7.
+    let mut frame = vec![0x33, 0x33, 0xff, a, b, c];
+    frame.extend(mac);
+    frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, message.len() as u8, ICMPV6, 255]);
+    frame.extend(Ipv6Addr::UNSPECIFIED.octets());
+    frame.extend(group.octets());
+    frame.extend(message);
+    frame
+}
+
+/// Returns the checksum of an ICMPv6 message (RFC 4443 section 2.3).
+fn checksum(source: Ipv6Addr, destination: Ipv6Addr, message: &[u8]) -> u16 {
+    let words = |octets: &[u8]| -> u32 {
+        octets
+            .chunks(2)
+            .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0)))
+            .sum()
+    };
+    let mut sum = words(&source.octets()) + words(&destination.octets()) + words(message);
+    sum += message.len() as u32 + u32::from(ICMPV6);
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
 }
 
 impl Solicitation {
@@ -189,7 +254,7 @@ mod tests {
         ];
         for (name, from, options, source, source_mac) in table {
             let message = solicitation(&options);
-            let expected = Solicitation { target, source, source_mac };
+            let expected = Solicitation { target, source, source_mac, prober: None };
             assert_eq!(parse(&packet(from, &message)), Some(expected), "{name}");
         }
     }
@@ -242,7 +307,8 @@ mod tests {
             bytes.extend([2, 1, 0x02, 0, 0, 0, 0, 0xaa]);
             bytes
         };
-        let solicited = Solicitation { target, source: Some(address("fe80::9")), source_mac: None };
+        let source = Some(address("fe80::9"));
+        let solicited = Solicitation { target, source, source_mac: None, prober: None };
         let detection = Solicitation { source: None, ..solicited };
         assert_eq!(solicited.reply(THEIRS), (address("fe80::9"), expected(0x60)), "Solicited and Override");
         assert_eq!(

@@ -9,7 +9,8 @@ use crate::Mac;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Transmit {
-    /// A whole Ethernet frame, from the destination address on, without the frame check sequence.
+    /// A whole Ethernet frame, from the destination address on, without the frame check sequence: an ARP
+    /// packet, or a probe for an IPv6 address, which the kernel would not send for an address that it lacks.
     Arp { ifindex: u32, frame: Vec<u8> },
     /// An ICMPv6 message from its type on. The shell sends it with hop limit 255 and fills in the checksum.
     Ndp { ifindex: u32, destination: Ipv6Addr, message: Vec<u8> },
@@ -52,11 +53,35 @@ pub struct Yielded {
     pub claimant: Mac,
 }
 
-/// Another host has an address that this node announces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A host that is no speaker has an address that this node announces or is to announce.
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Conflict {
     pub address: IpAddr,
-    /// The link-layer address of the other host.
-    pub claimant: Mac,
+    /// The link-layer address of the other host; `None` if it was about to use the IPv6 address too.
+    pub claimant: Option<Mac>,
+    /// Name of the interface on which the other host was seen.
+    pub interface: String,
+    /// True if this node does not answer for the address, and probes it again later.
+    pub is_left: bool,
+}
+
+/// What a node does if another host uses an address that it announces (RFC 5227 section 2.4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnConflict {
+    /// It keeps the address, and announces it again at most once in ten seconds: RFC 5227 section 2.4 (c).
+    #[default]
+    Keep,
+    /// It stops answering, and probes the address every 30 s until it is free: RFC 5227 section 2.4 (a).
+    Yield,
+}
+
+/// How an address is announced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Claim {
+    /// First find out whether another host uses the address (RFC 5227 section 2.1, RFC 4862 section 5.4).
+    /// Without effect on an address that is announced already.
+    pub probe: bool,
+    #[allow(missing_docs)]
+    pub on_conflict: OnConflict,
 }

@@ -8,17 +8,27 @@ use std::time::{Duration, Instant};
 use crate::groups::Groups;
 use crate::handover::Handovers;
 use crate::ndp::NdpPacket;
+use crate::probing::{Probing, ProbingStep};
 use crate::schedule::Schedule;
-use crate::{Conflict, GroupEvent, Interface, InterfaceSet, Mac, Transmit, Yielded, arp, ndp};
+use crate::{
+    Claim, Conflict, GroupEvent, Interface, InterfaceSet, Mac, OnConflict, Transmit, Yielded, arp, ndp,
+};
 
 /// Minimum time between two defenses of an address that another host announces (RFC 5227 section 1.1).
 const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Answers ARP and Neighbor Discovery requests for the announced addresses.
 ///
-/// Each address is in one of three states:
+/// Each address is in one of five states:
 ///
 /// ```text
+///                claim with probe            another host has it
+///  not announced ────────────────▶ probing ◀─────────────────────▶ in use by another host
+///                                     │          30 s later                 ▲
+///                                     │ 600 ms without a conflict           │ another host announces it,
+///                                     ▼                                     │ and the claim yields
+///                                 announced ────────────────────────────────┘
+///
 ///                  announce                   hand_over
 ///  not announced ────────────▶ announced ────────────────▶ handing over
 ///        ▲                      │     ▲                      │     │
@@ -31,6 +41,8 @@ const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
 /// | state | answers requests | sends unsolicited announcements | defends the address |
 /// |---|---|---|---|
 /// | not announced | no | no | no |
+/// | probing | no | no: three probes, 200 ms apart | no |
+/// | in use by another host | no | no: it is probed every 30 s | no |
 /// | announced | yes | on entry and for 5 s after it | yes |
 /// | announced, while this node is quiet | yes | no | no: it withdraws the address |
 /// | handing over | yes | no | no |
@@ -40,6 +52,12 @@ pub struct Responder {
     announced: BTreeMap<IpAddr, Announcement>,
     schedule: Schedule,
     handovers: Handovers,
+    probing: Probing,
+    /// See [`Responder::set_speaker_macs`].
+    speaker_macs: BTreeSet<Mac>,
+    /// See [`Responder::set_nonce`].
+    nonce: u64,
+    confirmed: VecDeque<IpAddr>,
     /// See [`Responder::set_quiet`].
     quiet: bool,
     /// See [`Responder::set_own_macs`].
@@ -52,11 +70,13 @@ pub struct Responder {
 
 /// What a message of another host says about an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Claim {
+enum Statement {
     /// The host announces the address, or answers for it.
     Possession,
     /// The host uses the address as a source.
     Use,
+    /// The host probes the address, because it is about to use it.
+    Probe,
 }
 
 #[derive(Debug)]
@@ -68,6 +88,7 @@ struct Link {
 #[derive(Debug)]
 struct Announcement {
     interfaces: InterfaceSet,
+    on_conflict: OnConflict,
     counters: AddressCounters,
     last_defense: Option<Instant>,
 }
@@ -130,6 +151,15 @@ impl Responder {
     /// only. If the address is being handed over, this cancels the handover and announces the address on
     /// every interface again.
     pub fn announce(&mut self, now: Instant, address: IpAddr, interfaces: InterfaceSet) {
+        self.claim(now, address, interfaces, Claim::default());
+    }
+
+    /// Announces an address as [`Self::announce`] does, but probes a new one first if the claim says so: the
+    /// address is announced when no other host is found to have it ([`Self::poll_confirmed`]).
+    pub fn claim(&mut self, now: Instant, address: IpAddr, interfaces: InterfaceSet, claim: Claim) {
+        if let Some(announcement) = self.announced.get_mut(&address) {
+            announcement.on_conflict = claim.on_conflict;
+        }
         let handover_canceled = self.handovers.cancel(address);
         let before = match self.announced.get_mut(&address) {
             Some(announcement) if announcement.interfaces == interfaces && !handover_canceled => return,
@@ -137,10 +167,14 @@ impl Responder {
             None => {
                 let announcement = Announcement {
                     interfaces: interfaces.clone(),
+                    on_conflict: claim.on_conflict,
                     counters: AddressCounters::default(),
                     last_defense: None,
                 };
                 self.announced.insert(address, announcement);
+                if claim.probe {
+                    self.probing.start(now, address);
+                }
                 None
             }
         };
@@ -162,7 +196,7 @@ impl Responder {
     /// whose announcements continue.
     pub fn announce_all_again(&mut self, now: Instant) {
         for (address, announcement) in &self.announced {
-            if self.handovers.contains(*address) {
+            if self.handovers.contains(*address) || self.probing.contains(*address) {
                 continue;
             }
             for (index, link) in &self.links {
@@ -180,6 +214,9 @@ impl Responder {
     pub fn hand_over(&mut self, now: Instant, address: IpAddr) {
         if !self.announced.contains_key(&address) {
             return;
+        }
+        if self.probing.contains(address) {
+            return self.withdraw(address);
         }
         self.handovers.start(now, address);
         for index in self.links.keys() {
@@ -203,6 +240,21 @@ impl Responder {
         self.own_macs = own_macs;
     }
 
+    /// Replaces the link-layer addresses of the other speakers: what they say about an address is no conflict.
+    /// An address that was left to one of them is probed again at once.
+    pub fn set_speaker_macs(&mut self, now: Instant, speaker_macs: BTreeSet<Mac>) {
+        for address in self.probing.blocked_by(&speaker_macs) {
+            self.probing.start(now, address);
+        }
+        self.speaker_macs = speaker_macs;
+        self.handle_timeout(now);
+    }
+
+    /// Sets a random number that the nonces of this speaker's probes begin with.
+    pub fn set_nonce(&mut self, nonce: u64) {
+        self.nonce = nonce;
+    }
+
     /// Hands every address over, because this node stops: see [`Self::hand_over`]. A handover that has begun
     /// continues unchanged.
     pub fn hand_over_all(&mut self, now: Instant) {
@@ -216,6 +268,7 @@ impl Responder {
     /// Stops answering for an address at once.
     pub fn withdraw(&mut self, address: IpAddr) {
         self.handovers.cancel(address);
+        self.probing.cancel(address);
         let Some(Announcement { interfaces, .. }) = self.announced.remove(&address) else { return };
         for index in self.links.keys().copied().collect::<Vec<_>>() {
             if self.links.get(&index).is_some_and(|link| link.interface.serves(address, &interfaces)) {
@@ -235,13 +288,21 @@ impl Responder {
         // RFC 5227 section 2.4: any message with the address as its sender is a conflict. In some clusters
         // the kernel of another node uses the address as a source, so an ordinary request yields nothing.
         let is_request = message.operation == arp::Operation::Request;
-        let claim = if is_request && !message.is_gratuitous() { Claim::Use } else { Claim::Possession };
-        self.handle_claim(now, ifindex, message.sender.into(), message.sender_mac, claim);
-        if claim == Claim::Possession {
+        let claim =
+            if is_request && !message.is_gratuitous() { Statement::Use } else { Statement::Possession };
+        self.handle_claim(now, ifindex, message.sender.into(), Some(message.sender_mac), claim);
+        if claim == Statement::Possession {
             return;
+        }
+        if message.is_probe() {
+            let target = message.target.into();
+            self.handle_claim(now, ifindex, target, Some(message.sender_mac), Statement::Probe);
         }
         let Some(Link { interface, .. }) = self.links.get(&ifindex) else { return };
         let target = message.target.into();
+        if self.probing.contains(target) {
+            return;
+        }
         let Some(announcement) = announced_on(&mut self.announced, interface, target) else { return };
         announcement.counters.requests += 1;
         announcement.counters.responses += 1;
@@ -251,18 +312,30 @@ impl Responder {
     /// Handles a received ICMPv6 message.
     pub fn handle_ndp(&mut self, now: Instant, ifindex: u32, packet: NdpPacket<'_>) {
         if let Some((target, mac)) = ndp::parse_advertisement(&packet) {
-            self.handle_claim(now, ifindex, target.into(), mac, Claim::Possession);
+            self.handle_claim(now, ifindex, target.into(), Some(mac), Statement::Possession);
             return;
         }
         let Some(solicitation) = ndp::parse(&packet) else { return };
+        if solicitation.source.is_none() {
+            self.handle_claim(
+                now,
+                ifindex,
+                solicitation.target.into(),
+                solicitation.prober,
+                Statement::Probe,
+            );
+        }
         if let (Some(source), Some(mac)) = (solicitation.source, solicitation.source_mac) {
-            self.handle_claim(now, ifindex, source.into(), mac, Claim::Use);
+            self.handle_claim(now, ifindex, source.into(), Some(mac), Statement::Use);
         }
         let Some(Link { interface, .. }) = self.links.get(&ifindex) else { return };
         if solicitation.source_mac == Some(interface.mac) {
             return;
         }
         let target = solicitation.target.into();
+        if self.probing.contains(target) {
+            return;
+        }
         let Some(announcement) = announced_on(&mut self.announced, interface, target) else { return };
         announcement.counters.requests += 1;
         announcement.counters.responses += 1;
@@ -275,6 +348,12 @@ impl Responder {
         while let Some(address) = self.handovers.pop(now) {
             self.withdraw(address);
         }
+        while let Some(step) = self.probing.pop(now) {
+            match step {
+                ProbingStep::Send(address) => self.send_probes(address),
+                ProbingStep::Free(address) => self.confirm(now, address),
+            }
+        }
         while let Some((ifindex, address)) = self.schedule.pop(now) {
             self.send_gratuitous(ifindex, address);
         }
@@ -282,7 +361,7 @@ impl Responder {
 
     /// Returns when to call [`Self::handle_timeout`] next; `None` at rest.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.schedule.next(), self.handovers.next()].into_iter().flatten().min()
+        [self.schedule.next(), self.handovers.next(), self.probing.next()].into_iter().flatten().min()
     }
 
     /// Returns the next frame or packet to send. Call until `None` after every other call.
@@ -301,6 +380,12 @@ impl Responder {
         self.yielded.pop_front()
     }
 
+    /// Returns the next address that was probed, and is announced now because no other host has it. Call until
+    /// `None` after every other call.
+    pub fn poll_confirmed(&mut self) -> Option<IpAddr> {
+        self.confirmed.pop_front()
+    }
+
     /// Returns the next conflict about an address, at most one for each address in ten seconds. Call until
     /// `None` after every other call.
     pub fn poll_conflict(&mut self) -> Option<Conflict> {
@@ -309,30 +394,65 @@ impl Responder {
 
     /// Returns true if this node answers for the address.
     pub fn answers_for(&self, address: IpAddr) -> bool {
-        self.announced.contains_key(&address)
+        self.announced.contains_key(&address) && !self.probing.contains(address)
     }
 
-    /// Returns the addresses that this node answers for, in order, with their counters.
+    /// Returns the addresses that this node answers for or is to answer for, in order, with their counters.
     pub fn announced(&self) -> impl ExactSizeIterator<Item = (IpAddr, AddressCounters)> + '_ {
         self.announced.iter().map(|(address, announcement)| (*address, announcement.counters))
     }
 
-    /// Handles a message in which the host with this link-layer address has the address.
-    fn handle_claim(&mut self, now: Instant, ifindex: u32, address: IpAddr, mac: Mac, claim: Claim) {
-        if self.own_macs.contains(&mac) || self.links.values().any(|link| link.interface.mac == mac) {
+    /// Handles a message in which the host with this link-layer address has the address, or is about to use
+    /// it. The link-layer address is `None` in a probe for an IPv6 address.
+    fn handle_claim(
+        &mut self,
+        now: Instant,
+        ifindex: u32,
+        address: IpAddr,
+        mac: Option<Mac>,
+        claim: Statement,
+    ) {
+        let is_own = |mac: &Mac| {
+            self.own_macs.contains(mac) || self.links.values().any(|link| link.interface.mac == *mac)
+        };
+        if mac.as_ref().is_some_and(is_own) {
             return;
         }
+        let is_speaker = mac.is_some_and(|mac| self.speaker_macs.contains(&mac));
         let Some(Link { interface, .. }) = self.links.get(&ifindex) else { return };
         let Some(announcement) = announced_on(&mut self.announced, interface, address) else { return };
         // The new owner announces an address that this node hands over.
         if self.handovers.contains(address) {
             return;
         }
+        let conflict =
+            |is_left| Conflict { address, claimant: mac, interface: interface.name.clone(), is_left };
+        if self.probing.contains(address) {
+            // RFC 5227 section 2.1.1.
+            if self.probing.listens_for(address) && !is_speaker {
+                announcement.counters.conflicts += 1;
+                self.conflicts.push_back(conflict(true));
+                self.probing.block(now, address, mac);
+            }
+            return;
+        }
+        // Who probes an address that is announced is answered.
+        let Some(claimant) = mac.filter(|_| claim != Statement::Probe) else { return };
         announcement.counters.conflicts += 1;
         if self.quiet {
-            if claim == Claim::Possession {
+            if claim == Statement::Possession {
                 self.withdraw(address);
-                self.yielded.push_back(Yielded { address, claimant: mac });
+                self.yielded.push_back(Yielded { address, claimant });
+            }
+            return;
+        }
+        // In some clusters the kernel of another node uses the address as a source: this alone is no reason
+        // to yield.
+        if announcement.on_conflict == OnConflict::Yield && claim == Statement::Possession && !is_speaker {
+            self.conflicts.push_back(conflict(true));
+            self.probing.block(now, address, mac);
+            for index in self.links.keys() {
+                self.schedule.cancel((*index, address));
             }
             return;
         }
@@ -340,12 +460,44 @@ impl Responder {
             return;
         }
         announcement.last_defense = Some(now);
-        self.conflicts.push_back(Conflict { address, claimant: mac });
+        if !is_speaker {
+            self.conflicts.push_back(conflict(false));
+        }
         // RFC 5227 section 2.4 (b): one announcement. The Override flag of an advertisement cannot settle
         // who has an IPv6 address, and the announcement of a new owner may come before the command to
         // hand the address over.
         if address.is_ipv4() {
             self.send_gratuitous(ifindex, address);
+        }
+    }
+
+    /// Announces an address that no other host has.
+    fn confirm(&mut self, now: Instant, address: IpAddr) {
+        let Some(announcement) = self.announced.get(&address) else { return };
+        for (index, link) in &self.links {
+            if link.interface.serves(address, &announcement.interfaces) {
+                self.schedule.start(now, (*index, address));
+            }
+        }
+        self.confirmed.push_back(address);
+    }
+
+    /// Sends one probe for an address on each interface that serves it. An interface without ARP has no
+    /// duplicates to detect.
+    fn send_probes(&mut self, address: IpAddr) {
+        let Some(announcement) = self.announced.get(&address) else { return };
+        for (ifindex, Link { interface, .. }) in &self.links {
+            if !interface.arp || !interface.serves(address, &announcement.interfaces) {
+                continue;
+            }
+            let frame = match address {
+                IpAddr::V4(address) => arp::probe(interface.mac, address),
+                IpAddr::V6(address) => {
+                    self.nonce = self.nonce.wrapping_add(1);
+                    ndp::probe(interface.mac, address, self.nonce)
+                }
+            };
+            self.transmits.push_back(Transmit::Arp { ifindex: *ifindex, frame });
         }
     }
 
@@ -356,9 +508,12 @@ impl Responder {
     }
 
     /// Starts the announcements of an address on an interface, unless the address is being handed over: an
-    /// announcement that followed that of the new owner would undo the move.
+    /// announcement that followed that of the new owner would undo the move. An address that is being probed
+    /// is probed on the interface too.
     fn start_announcing(&mut self, now: Instant, ifindex: u32, address: IpAddr) {
-        if !self.handovers.contains(address) {
+        if self.probing.contains(address) {
+            self.probing.restart(now, address);
+        } else if !self.handovers.contains(address) {
             self.schedule.start(now, (ifindex, address));
         }
     }

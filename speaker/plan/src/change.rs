@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fairlead_bgp::Attributes;
 use fairlead_crds::model::config::Peer;
-use fairlead_l2::InterfaceSet;
+use fairlead_l2::{Claim, InterfaceSet};
 use ipnet::IpNet;
 
 #[cfg(doc)]
@@ -52,7 +52,7 @@ pub enum AnnouncementChange {
         prefix: IpNet,
     },
     /// Answer ARP or NDP for an address, or change the interfaces on which this node does.
-    L2Announce { address: IpAddr, interfaces: InterfaceSet },
+    L2Announce { address: IpAddr, interfaces: InterfaceSet, claim: Claim },
     /// Stop answering for an address.
     L2Withdraw {
         address: IpAddr,

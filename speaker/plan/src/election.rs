@@ -13,14 +13,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use fairlead_crds::model::advertisement;
 use fairlead_crds::model::family::Family;
 use fairlead_crds::model::service::ObjectKey;
-use fairlead_l2::{InterfaceSet, ServedInterfaces};
+use fairlead_l2::{Claim, InterfaceSet, OnConflict, ServedInterfaces};
 
 use crate::candidates::{Candidates, NodeInterfaces, families};
 use crate::change::{AnnouncementChange, AnnouncementState};
 use crate::dirty::DirtySet;
 use crate::endpoints::Serving;
+use crate::first_claims::FirstClaims;
 use crate::input::NodeName;
 use crate::links::{LinkNetworks, Links};
 use crate::rank::rank;
@@ -46,6 +48,7 @@ pub(crate) struct Election {
     /// The addresses of each owner.
     owned: HashMap<NodeName, BTreeSet<IpAddr>>,
     announced: usize,
+    first_claims: FirstClaims,
     /// Grows with each address that this node begins or ceases to announce.
     version: u64,
     /// Kept between elections for its capacity.
@@ -57,8 +60,16 @@ pub(crate) struct ElectionResult {
     /// The state of the address for each Service that holds it.
     pub(crate) states: Vec<(Arc<ObjectKey>, AnnouncementState)>,
     pub(crate) change: Option<AnnouncementChange>,
-    /// Set if this node begins to announce the address: the Services for which it does, and why.
-    pub(crate) takeover: Option<(Vec<Arc<ObjectKey>>, TakeoverCause)>,
+    /// Set if this node begins to announce the address, after it has probed it if it must.
+    pub(crate) takeover: Option<NewOwner>,
+}
+
+/// This node answers for an address from now on.
+pub(crate) struct NewOwner {
+    /// The Services for which it does.
+    pub(crate) services: Vec<Arc<ObjectKey>>,
+    pub(crate) interfaces: InterfaceSet,
+    pub(crate) cause: TakeoverCause,
 }
 
 /// The current owner of an address. Addresses without an owner have no entry.
@@ -67,6 +78,7 @@ struct Outcome {
     owner: NodeName,
     /// Where this node announces the address, if it does.
     announced: Option<InterfaceSet>,
+    claim: Claim,
     /// This node withdrew the address while it is isolated, because another host announces it.
     yielded: bool,
 }
@@ -96,6 +108,8 @@ struct Standing {
     reason: Option<NotAnnouncedReason>,
     /// Interfaces of the advertisements that select this node.
     interfaces: Option<InterfaceSet>,
+    /// What all advertisements that cover the address say; `None` without one.
+    on_conflict: Option<OnConflict>,
 }
 
 impl Election {
@@ -149,6 +163,29 @@ impl Election {
             self.announced -= 1;
             self.version += 1;
             outcome.yielded = true;
+            self.first_claims.cancel(address);
+            dirty.mark_addresses([address]);
+        }
+    }
+
+    /// Sets that this node probes an address before its first announcement.
+    pub(crate) fn enable_probes(&mut self) {
+        self.first_claims.enable();
+    }
+
+    /// Notes that another host uses an address, for which this node does not answer therefore.
+    pub(crate) fn leave_address(&mut self, address: IpAddr, dirty: &mut DirtySet) {
+        if self.outcomes.get(&address).is_some_and(|outcome| outcome.announced.is_some()) {
+            self.first_claims.leave(address);
+            self.version += 1;
+            dirty.mark_addresses([address]);
+        }
+    }
+
+    /// Notes that no other host uses an address that this node has probed.
+    pub(crate) fn confirm_address(&mut self, address: IpAddr, dirty: &mut DirtySet) {
+        if self.first_claims.confirm(address) {
+            self.version += 1;
             dirty.mark_addresses([address]);
         }
     }
@@ -255,12 +292,22 @@ impl Election {
         };
         let announced = announced.filter(|_| !unusable);
         let handover = !able.is_empty() && owner.is_some() && !unusable;
+        let begins = announced.is_some() && !self.outcomes.get(&address).is_some_and(announces);
+        let cause = begins.then(|| self.takeover_cause(address, view));
+        // While the other speakers are not known, one of them may announce the address.
+        let is_first = cause == Some(TakeoverCause::First) && self.first_claims.must_probe(address);
+        if is_first {
+            self.first_claims.begin_probing(address);
+        }
+        let is_announced = owner.is_some() || self.live.is_none();
+        self.first_claims.handle_election(address, !standings.is_empty(), is_announced);
+        let pending = self.first_claims.reason(address);
         let states = standings.iter().map(|(key, standing)| {
             let state = match standing.reason {
                 None if own && yielded => AnnouncementState::Not(NotAnnouncedReason::ClaimedByAnotherHost),
                 None if own && held => AnnouncementState::Not(NotAnnouncedReason::MeshNotSettled),
                 None if unusable => AnnouncementState::Not(NotAnnouncedReason::UnusableOnLink),
-                None if own => AnnouncementState::Announced,
+                None if own => pending.map_or(AnnouncementState::Announced, AnnouncementState::Not),
                 None => AnnouncementState::Not(NotAnnouncedReason::NotOwner),
                 // A node with such an interface owns the address.
                 Some(NotAnnouncedReason::NoMatchingInterface) if owner.is_some() => {
@@ -274,12 +321,20 @@ impl Election {
             ((*key).clone(), state)
         });
         let states = states.collect();
-        let begins = announced.is_some() && !self.outcomes.get(&address).is_some_and(announces);
-        let takeover = begins.then(|| {
+        let confirmed = self.first_claims.take_confirmed(address).then_some(TakeoverCause::First);
+        let cause = cause.filter(|_| !is_first).or(confirmed);
+        let takeover = cause.zip(announced.clone()).map(|(cause, interfaces)| {
             let able = standings.iter().filter(|(_, standing)| standing.reason.is_none());
-            (able.map(|(key, _)| (*key).clone()).collect(), self.takeover_cause(address, view))
+            NewOwner { services: able.map(|(key, _)| (*key).clone()).collect(), interfaces, cause }
         });
-        let outcome = owner.map(|owner| Outcome { owner, announced, yielded });
+        let able = standings.iter().filter(|(_, standing)| standing.reason.is_none());
+        let on_conflict = able.filter_map(|(_, standing)| standing.on_conflict).reduce(both);
+        let before = self.outcomes.get(&address).filter(|before| announces(before));
+        let claim = Claim {
+            probe: before.map_or(is_first, |before| before.claim.probe),
+            on_conflict: on_conflict.unwrap_or_default(),
+        };
+        let outcome = owner.map(|owner| Outcome { owner, announced, claim, yielded });
         ElectionResult { states, change: self.record(address, outcome, handover), takeover }
     }
 
@@ -315,12 +370,21 @@ impl Election {
 
     /// Returns the addresses that this node announces, in order.
     pub(crate) fn announced_addresses(&self) -> impl Iterator<Item = IpAddr> {
-        self.outcomes.iter().filter(|(_, outcome)| outcome.announced.is_some()).map(|(address, _)| *address)
+        let announces = |address: &IpAddr, outcome: &Outcome| {
+            outcome.announced.is_some() && !self.first_claims.is_pending(*address)
+        };
+        let outcomes = self.outcomes.iter().filter(move |(address, outcome)| announces(address, outcome));
+        outcomes.map(|(address, _)| *address)
+    }
+
+    /// Returns true if this node announces an address, or is to announce it unless another host has it.
+    pub(crate) fn claims(&self, address: IpAddr) -> bool {
+        self.outcomes.get(&address).is_some_and(|outcome| outcome.announced.is_some())
     }
 
     /// Returns the number of addresses that this node announces.
     pub(crate) fn announced(&self) -> usize {
-        self.announced
+        self.announced - self.first_claims.pending()
     }
 
     #[cfg(test)]
@@ -338,7 +402,7 @@ impl Election {
         number: u32,
         scores: &mut [Score],
     ) -> Standing {
-        let no = |reason| Standing { reason: Some(reason), interfaces: None };
+        let no = |reason| Standing { reason: Some(reason), interfaces: None, on_conflict: None };
         let pool = view.services.get(key).and_then(|s| Some((s, s.pool_of(view.config, address)?)));
         let Some((service, pool)) = pool else {
             return no(NotAnnouncedReason::AddressInNoPool);
@@ -352,7 +416,9 @@ impl Election {
         let mut interfaces: Option<InterfaceSet> = None;
         let own_interfaces = self.served_by(view.nodes.own_name(), view.nodes.own_name());
         let mut has_interface = false;
+        let mut on_conflict = None;
         for ad in ads {
+            on_conflict = on_conflict.into_iter().chain([on_conflict_of(ad.on_conflict)]).reduce(both);
             if view.selects_own_node(&ad.node_selectors) {
                 has_interface |= families(own_interfaces, &ad.interfaces).serves(address);
                 let listed = listed_interfaces(&ad.interfaces);
@@ -393,7 +459,7 @@ impl Election {
             None if !has_interface => Some(NotAnnouncedReason::NoMatchingInterface),
             None => None,
         };
-        Standing { reason, interfaces }
+        Standing { reason, interfaces, on_conflict }
     }
 
     fn winner(&self, address: IpAddr, scores: &[Score]) -> Option<NodeName> {
@@ -435,7 +501,9 @@ impl Election {
     ) -> Option<AnnouncementChange> {
         let owner = outcome.as_ref().map(|outcome| outcome.owner.clone());
         let announced = outcome.as_ref().and_then(|outcome| outcome.announced.clone());
+        let claim = outcome.as_ref().map(|outcome| outcome.claim).unwrap_or_default();
         let before = self.outcomes.get(&address);
+        let claim_before = before.map(|outcome| outcome.claim).unwrap_or_default();
         let owner_before = before.map(|outcome| outcome.owner.clone());
         let announced_before = before.and_then(|outcome| outcome.announced.clone());
         if owner_before != owner {
@@ -455,11 +523,15 @@ impl Election {
         self.announced += usize::from(announced.is_some());
         self.announced -= usize::from(announced_before.is_some());
         let change = match &announced {
-            _ if announced == announced_before => None,
+            _ if announced == announced_before && (announced.is_none() || claim == claim_before) => None,
             Some(interfaces) => {
-                Some(AnnouncementChange::L2Announce { address, interfaces: interfaces.clone() })
+                let interfaces = interfaces.clone();
+                Some(AnnouncementChange::L2Announce { address, interfaces, claim })
             }
-            None => Some(AnnouncementChange::L2Withdraw { address, handover }),
+            None => {
+                self.first_claims.cancel(address);
+                Some(AnnouncementChange::L2Withdraw { address, handover })
+            }
         };
         match outcome {
             Some(outcome) => self.outcomes.insert(address, outcome),
@@ -472,6 +544,22 @@ impl Election {
 /// Returns the interfaces that an advertisement lists; an empty list means every interface.
 fn listed_interfaces(listed: &BTreeSet<String>) -> InterfaceSet {
     if listed.is_empty() { InterfaceSet::All } else { InterfaceSet::Named(Arc::new(listed.clone())) }
+}
+
+fn on_conflict_of(configured: advertisement::OnConflict) -> OnConflict {
+    match configured {
+        advertisement::OnConflict::Keep => OnConflict::Keep,
+        advertisement::OnConflict::Yield => OnConflict::Yield,
+    }
+}
+
+/// Returns what a node does in a conflict if two advertisements cover the address: it keeps the address if one
+/// of them says so.
+fn both(a: OnConflict, b: OnConflict) -> OnConflict {
+    match (a, b) {
+        (OnConflict::Yield, OnConflict::Yield) => OnConflict::Yield,
+        _ => OnConflict::Keep,
+    }
 }
 
 fn united(a: InterfaceSet, b: InterfaceSet) -> InterfaceSet {

@@ -6,17 +6,18 @@ use std::sync::Arc;
 use fairlead_bgp::Family;
 use fairlead_crds::conditions::{NewCondition, RawCondition};
 use fairlead_crds::model::address_list::AddressList;
-use fairlead_crds::names::{DRAINED, ELIGIBLE, READY, reasons};
+use fairlead_crds::names::{ADDRESS_CONFLICT, DRAINED, ELIGIBLE, READY, reasons};
 use fairlead_crds::text;
 use fairlead_crds::v1beta1::{
-    Announced, BFDSession, L2Interface, L2Status, MAX_NOT_ANNOUNCED, NegotiatedSession, NotAnnounced,
-    Session, SessionFamily, SessionNotification, SpeakerStatus,
+    Announced, BFDSession, L2Conflict, L2Interface, L2Status, MAX_CONFLICTS, MAX_NOT_ANNOUNCED,
+    NegotiatedSession, NotAnnounced, Session, SessionFamily, SessionNotification, SpeakerStatus,
 };
 use fairlead_l2::{ServedFamilies, ServedInterfaces};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::announced_lists::AnnouncedList;
+use crate::conflicts::{AddressConflict, mac_text};
 use crate::{DrainCause, DrainPhase, NotAnnouncedReason, Plan};
 
 /// Maximum number of sessions in the status: the bound in the schema.
@@ -50,6 +51,10 @@ pub struct Summary {
     pub not_announced: Vec<NotAnnounced>,
     /// Number of such addresses, including those that are not listed.
     pub not_announced_count: usize,
+    /// Conflicts about addresses of this node, at most [`MAX_CONFLICTS`].
+    pub conflicts: Vec<AddressConflict>,
+    /// Number of such conflicts, including those that are not listed.
+    pub conflict_count: usize,
     /// How failures of other nodes are detected; `None` without L2.
     pub l2_detection: Option<&'static str>,
     /// The interfaces on which this node can announce by L2; `None` before they are known.
@@ -66,7 +71,12 @@ impl Summary {
             address: problem.address.to_string(),
             protocol: problem.protocol.map(|protocol| protocol.to_string()),
             reason: problem.reason.to_string(),
-            message: problem.reason.message().to_owned(),
+            message: match plan.conflicts().get(problem.address) {
+                Some(conflict) if problem.reason == NotAnnouncedReason::AddressInUse => {
+                    format!("{conflict} uses this address: {}", problem.reason.message())
+                }
+                _ => problem.reason.message().to_owned(),
+            },
         });
         Self {
             ready,
@@ -77,6 +87,8 @@ impl Summary {
             announced,
             not_announced: not_announced.collect(),
             not_announced_count,
+            conflicts: plan.conflicts().iter().take(MAX_CONFLICTS).cloned().collect(),
+            conflict_count: plan.conflicts().iter().len(),
             l2_detection: None,
             l2_interfaces: plan.own_interfaces().map(interfaces),
         }
@@ -173,6 +185,9 @@ pub(crate) fn status(
     let established = sessions.values().filter(|view| view.phase == SessionPhase::Established).count();
     let established = (!sessions.is_empty()).then(|| format!("{established}/{}", sessions.len()));
     let sessions = sessions.iter().take(MAX_SESSIONS).map(|(peer, view)| session(peer, view));
+    let mut conditions =
+        vec![eligible(summary.node, before, now), drained, ready(summary.ready, before, now)];
+    conditions.extend(address_conflict(summary, before, now));
     SpeakerStatus {
         version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         ready: Some(summary.ready),
@@ -181,12 +196,13 @@ pub(crate) fn status(
         l2: Some(L2Status {
             announced: announced(summary.l2, &summary.announced.l2),
             interfaces: summary.l2_interfaces.clone(),
+            conflicts: summary.conflicts.iter().map(conflict).collect(),
         }),
         l2_detection: summary.l2_detection.map(str::to_owned),
         bgp: Some(announced(summary.bgp, &by_bgp)),
         not_announced: summary.not_announced.clone(),
         not_announced_count: Some(count(summary.not_announced_count)),
-        conditions: vec![eligible(summary.node, before, now), drained, ready(summary.ready, before, now)],
+        conditions,
     }
 }
 
@@ -292,6 +308,33 @@ fn drained(
     };
     let before = before.map_or(&[][..], |status| &status.conditions);
     NewCondition::new(DRAINED, status, reason, message).after(before, now)
+}
+
+/// Returns the condition that another host uses an address of this node; `None` if none does.
+fn address_conflict(
+    summary: &Summary,
+    before: Option<&SpeakerStatus>,
+    now: Timestamp,
+) -> Option<RawCondition> {
+    let first = summary.conflicts.first()?;
+    let does = if first.is_left { "does not announce it" } else { "announces it nevertheless" };
+    let mut message = format!("{first} uses {}; this node {does}", first.address);
+    if summary.conflict_count > 1 {
+        message += &format!("; and {} other addresses", summary.conflict_count - 1);
+    }
+    let before = before.map_or(&[][..], |status| &status.conditions);
+    let condition = NewCondition::new(ADDRESS_CONFLICT, true, reasons::USED_BY_ANOTHER_HOST, message);
+    Some(condition.after(before, now))
+}
+
+fn conflict(conflict: &AddressConflict) -> L2Conflict {
+    L2Conflict {
+        address: conflict.address.to_string(),
+        mac: conflict.mac.map(mac_text),
+        interface: conflict.interface.clone(),
+        announced: !conflict.is_left,
+        since: Some(Time(conflict.since)),
+    }
 }
 
 fn eligible(

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use fairlead_crds::model::config::Config;
 use fairlead_crds::model::delta::ConfigDelta;
 use fairlead_crds::model::service::ObjectKey;
+use fairlead_l2::Conflict;
+use jiff::Timestamp;
 
 use fairlead_l2::ServedInterfaces;
 
@@ -15,10 +17,11 @@ use crate::announced_lists::AnnouncedList;
 use crate::candidates::NodeInterfaces;
 use crate::change::{AnnouncementChange, AnnouncementState, ChangeList};
 use crate::config_diff::affected_pools;
+use crate::conflicts::{AddressConflict, Conflicts};
 use crate::data_path::ProbeAnswer;
 use crate::dirty::DirtySet;
 use crate::drain::{Drain, DrainPhase};
-use crate::election::Election;
+use crate::election::{Election, NewOwner};
 use crate::endpoints::Endpoints;
 use crate::input::{DrainCause, Node, NodeName, Service, Slice, SliceKey};
 use crate::links::LinkNetworks;
@@ -47,6 +50,7 @@ pub struct Plan {
     routes: Routes,
     states: AnnouncementStates,
     takeovers: Vec<Takeover>,
+    conflicts: Conflicts,
     #[cfg(test)]
     recomputed: Recomputed,
 }
@@ -80,6 +84,7 @@ impl Plan {
             routes: Routes::default(),
             states: AnnouncementStates::default(),
             takeovers: Vec::new(),
+            conflicts: Conflicts::default(),
             #[cfg(test)]
             recomputed: Recomputed::default(),
         }
@@ -204,6 +209,43 @@ impl Plan {
         self.election.yield_address(address, &mut self.dirty);
     }
 
+    /// Sets that this node probes an address before its first announcement. To call before anything is
+    /// announced.
+    pub fn enable_probes(&mut self) {
+        self.election.enable_probes();
+    }
+
+    /// Handles a conflict about an address of this node, seen at `now`, which is `at` by the clock. Returns
+    /// the Services that have the address if the conflict is new.
+    pub fn handle_conflict(
+        &mut self,
+        now: Instant,
+        at: Timestamp,
+        conflict: Conflict,
+    ) -> Option<(Vec<Arc<ObjectKey>>, AddressConflict)> {
+        let (address, is_left) = (conflict.address, conflict.is_left);
+        // Withdrawn meanwhile.
+        if !self.election.claims(address) {
+            return None;
+        }
+        if is_left {
+            self.election.leave_address(address, &mut self.dirty);
+        }
+        let new = self.conflicts.handle(now, at, conflict)?;
+        Some((self.services.holders(address).to_vec(), new))
+    }
+
+    /// Notes that no other host has an address that this node has probed.
+    pub fn confirm_address(&mut self, address: IpAddr) {
+        self.conflicts.remove(address);
+        self.election.confirm_address(address, &mut self.dirty);
+    }
+
+    /// Returns the conflicts about addresses of this node.
+    pub fn conflicts(&self) -> &Conflicts {
+        &self.conflicts
+    }
+
     /// Replaces the interfaces that can announce. Before the first call, every interface counts as present.
     pub fn set_links(&mut self, links: LinkNetworks) {
         self.election.set_links(links, &mut self.dirty);
@@ -264,7 +306,10 @@ impl Plan {
 
     /// Returns when to call [`Plan::set_time`] and [`Plan::changes`] although nothing else changes.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.routes.poll_timeout(), self.drain.poll_timeout()].into_iter().flatten().min()
+        [self.routes.poll_timeout(), self.drain.poll_timeout(), self.conflicts.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Recomputes what changed since the last call. Returns the changes to carry out, in order.
@@ -273,6 +318,7 @@ impl Plan {
         self.takeovers.clear();
         self.update_drain(&mut changes);
         if let Some(now) = self.now {
+            self.conflicts.handle_timeout(now);
             self.routes.holds.take_due(now).for_each(|service| self.dirty.mark_service(&service));
         }
         let view = ClusterView {
@@ -315,13 +361,14 @@ impl Plan {
             for (key, state) in result.states {
                 self.states.set(&key, address, Protocol::L2, state);
             }
-            if let (Some((services, cause)), Some(AnnouncementChange::L2Announce { interfaces, .. })) =
-                (result.takeover, &result.change)
-            {
+            if let Some(NewOwner { services, interfaces, cause }) = result.takeover {
                 self.takeovers.extend(services.into_iter().map(|service| {
                     let (interfaces, cause) = (interfaces.clone(), cause.clone());
                     Takeover { service, address, interfaces, cause }
                 }));
+            }
+            if matches!(result.change, Some(AnnouncementChange::L2Withdraw { .. })) {
+                self.conflicts.remove(address);
             }
             result.change.into_iter().for_each(|change| changes.push(change));
         }

@@ -64,10 +64,14 @@ pub enum NotAnnouncedReason {
     MeshNotSettled,
     /// This node is isolated, and withdrew the address because another host announces it.
     ClaimedByAnotherHost,
+    /// Another host on the link uses the address.
+    AddressInUse,
     /// The Service proxy of this node has not applied the change that makes the node serve the address.
     DataPathNotReady,
     /// As `DataPathNotReady`, for less than 5 seconds.
     DataPathPending,
+    /// This node asks whether another host on the link uses the address, for less than a second.
+    AddressProbing,
     /// This node withdrew the address because of its endpoints, less than `reannounceAfter` ago.
     WithdrawnRecently,
     /// The traffic policy is `Local` and no endpoint of the address family on this node can serve.
@@ -83,7 +87,7 @@ pub enum NotAnnouncedReason {
 
 impl NotAnnouncedReason {
     /// All reasons, the most important first.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 27] = [
         Self::AddressInNoPool,
         Self::NoMatchingAdvertisement,
         Self::AttributesTooLarge,
@@ -102,8 +106,10 @@ impl NotAnnouncedReason {
         Self::NoEligibleNode,
         Self::MeshNotSettled,
         Self::ClaimedByAnotherHost,
+        Self::AddressInUse,
         Self::DataPathNotReady,
         Self::DataPathPending,
+        Self::AddressProbing,
         Self::WithdrawnRecently,
         Self::NoLocalEndpoints,
         Self::LocalEndpointsTerminating,
@@ -118,6 +124,7 @@ impl NotAnnouncedReason {
             self,
             Self::NodeDraining
                 | Self::DataPathPending
+                | Self::AddressProbing
                 | Self::NoLocalEndpoints
                 | Self::LocalEndpointsTerminating
                 | Self::NodeNotSelected
@@ -177,6 +184,12 @@ impl NotAnnouncedReason {
                 "no other speaker answers this one, and another host announces this address: this node \
                  withdrew it until a speaker answers; see the log of this speaker"
             }
+            Self::AddressInUse => {
+                "another host on the link uses this address: this node does not announce it until the host \
+                 stops, and asks every 30 seconds; find the host by its Ethernet address, and remove the \
+                 address from it, or exclude the address from the IPAddressPool"
+            }
+            Self::AddressProbing => "this node asks whether another host on the link uses this address",
             Self::DataPathNotReady | Self::DataPathPending => {
                 "announceWhen is DataPathReady and the Service proxy of this node has not confirmed that it \
                  forwards the traffic of this address; if this lasts, see the log of this speaker"

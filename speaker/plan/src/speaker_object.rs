@@ -24,9 +24,11 @@ use std::time::{Duration, Instant};
 use fairlead_crds::model::instance::Instance;
 use fairlead_crds::stopped_speaker;
 use fairlead_crds::v1beta1::SpeakerStatus;
+use fairlead_l2::Mac;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::conflicts::mac_text;
 use crate::node_status::{Sessions, Summary, status};
 use crate::write_pace::WritePace;
 use crate::{DrainPhase, NotAnnouncedReason};
@@ -38,6 +40,8 @@ pub struct MeshEndpoint {
     pub address: SocketAddr,
     /// Fingerprint of the key that this speaker uses.
     pub key_fingerprint: String,
+    /// Link-layer addresses of the interfaces on which this speaker announces, in order.
+    pub macs: Vec<Mac>,
 }
 
 /// The report of this node, without its BGP sessions.
@@ -124,6 +128,7 @@ struct Urgent {
     ready: bool,
     node: Option<NotAnnouncedReason>,
     drain: Option<DrainPhase>,
+    has_conflicts: bool,
 }
 
 impl Urgent {
@@ -134,6 +139,7 @@ impl Urgent {
             ready: report.summary.ready,
             node: report.summary.node,
             drain: report.summary.drain.map(|(_, phase)| phase),
+            has_conflicts: report.summary.conflict_count > 0,
         }
     }
 }
@@ -262,11 +268,12 @@ impl SpeakerObject {
     /// Returns the object without its status; `None` while there is no Node to own it.
     fn object(&self) -> Option<Value> {
         let uid = self.report.node_uid.as_ref()?;
-        let mesh = self.report.mesh.as_ref().map(|MeshEndpoint { address, key_fingerprint }| {
+        let mesh = self.report.mesh.as_ref().map(|MeshEndpoint { address, key_fingerprint, macs }| {
             json!({
                 "address": address.ip().to_string(),
                 "port": address.port(),
                 "keyFingerprint": key_fingerprint,
+                "macs": macs.iter().copied().map(mac_text).collect::<Vec<_>>(),
             })
         });
         let mut spec = mesh.map_or(json!({}), |mesh| json!({"mesh": mesh}));
@@ -323,6 +330,7 @@ mod tests {
                 mesh: Some(MeshEndpoint {
                     address: "192.0.2.1:7947".parse().unwrap(),
                     key_fingerprint: "1a30ee5d22fa3af2".to_owned(),
+                    macs: vec![[2, 0, 0, 0, 0, 1]],
                 }),
                 ..SpeakerReport::default()
             };
@@ -354,7 +362,8 @@ mod tests {
         let object = write.object.unwrap();
         assert_eq!(object["metadata"]["name"], "n1");
         assert_eq!(object["metadata"]["ownerReferences"][0]["uid"], "u1");
-        let mesh = json!({"address": "192.0.2.1", "port": 7947, "keyFingerprint": "1a30ee5d22fa3af2"});
+        let mesh = json!({"address": "192.0.2.1", "port": 7947, "keyFingerprint": "1a30ee5d22fa3af2",
+            "macs": ["02:00:00:00:00:01"]});
         assert_eq!(object["spec"], json!({"mesh": mesh}));
         let status = write.status.unwrap();
         assert_eq!(status["metadata"], json!({"name": "n1"}));

@@ -155,7 +155,8 @@ fn speaker_opens_sessions_with_the_peers_of_its_class() {
 /// Returns the Speaker object of a node, with its address in the mesh.
 fn speaker(node: &str, address: Option<&str>) -> WatchedSpeaker {
     let address = address.map(|address| address.parse().unwrap());
-    WatchedSpeaker { name: node.to_owned(), peer: Some((node.to_owned(), address)), is_reported: false }
+    let peer = Some((node.to_owned(), address));
+    WatchedSpeaker { name: node.to_owned(), peer, ..WatchedSpeaker::default() }
 }
 
 #[test]

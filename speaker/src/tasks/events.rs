@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::v1beta1::BGPPeer;
 use fairlead_crds::{names, objects, text};
+use fairlead_plan::conflicts::AddressConflict;
 use fairlead_plan::event_queue::{EventQueue, EventSubject, Occurrence, QueuedEvent};
 use fairlead_plan::node_status::{SessionPhase, SessionView, Sessions};
 use fairlead_plan::{Takeover, TakeoverCause};
@@ -49,11 +50,40 @@ pub(crate) struct TakeoverReport {
     pub at: Timestamp,
 }
 
+/// A conflict for an Event; the L2 task has logged it.
+#[derive(Debug)]
+pub(crate) struct ConflictReport {
+    pub service: Arc<ObjectKey>,
+    pub conflict: AddressConflict,
+    pub at: Timestamp,
+}
+
 type Key = (Arc<ObjectKey>, IpAddr);
 
 /// The sending end. It holds one report for each address of a Service.
 #[derive(Debug)]
 pub(crate) struct TakeoverSender(CommandSender<Key, TakeoverReport>);
+
+/// The sending end of conflicts. It holds one report for each address of a Service.
+#[derive(Debug)]
+pub(crate) struct ConflictSender(CommandSender<Key, ConflictReport>);
+
+/// The receiving end of conflicts.
+#[derive(Debug)]
+pub(crate) struct ConflictReceiver(CommandReceiver<Key, ConflictReport>);
+
+/// Returns a channel of conflicts.
+pub(crate) fn conflict_channel() -> (ConflictSender, ConflictReceiver) {
+    let (sender, receiver) = command_queue();
+    (ConflictSender(sender), ConflictReceiver(receiver))
+}
+
+impl ConflictSender {
+    /// Reports a conflict, in place of one about the same address that was not handled yet.
+    pub(crate) fn send(&self, report: ConflictReport) {
+        self.0.send((report.service.clone(), report.conflict.address), report);
+    }
+}
 
 /// The receiving end.
 #[derive(Debug)]
@@ -78,6 +108,7 @@ pub(crate) struct EventsTask {
     /// Name of this node.
     pub node: String,
     pub takeovers: TakeoverReceiver,
+    pub conflicts: ConflictReceiver,
     pub sessions: watch::Receiver<Sessions>,
     /// Ends the task.
     pub stop: CancellationToken,
@@ -120,6 +151,11 @@ impl EventsTask {
                     if lines.is_multiple_of(LINES_PER_TURN) {
                         tokio::task::yield_now().await;
                     }
+                }
+                report = self.conflicts.0.recv() => {
+                    let Some(report) = report else { return };
+                    let (subject, part, occurrence) = conflict_occurrence(&self.node, report);
+                    queue.push(subject, part, occurrence);
                 }
                 changed = self.sessions.changed() => {
                     if changed.is_err() {
@@ -165,6 +201,15 @@ impl EventsTask {
         let occurrence = Occurrence { is_warning: false, reason, message, at: report.at };
         (EventSubject::Service(service), address.to_string(), occurrence)
     }
+}
+
+fn conflict_occurrence(node: &str, report: ConflictReport) -> (EventSubject, String, Occurrence) {
+    let ConflictReport { service, conflict, at } = report;
+    let address = conflict.address;
+    let does = if conflict.is_left { "does not announce it" } else { "announces it nevertheless" };
+    let message = format!("{conflict} uses {address}; {node} {does}");
+    let occurrence = Occurrence { is_warning: true, reason: names::ADDRESS_CONFLICT, message, at };
+    (EventSubject::Service(service), format!("{address} conflict"), occurrence)
 }
 
 /// Returns the cause of a takeover. `has_left`: the previous owner announced that it leaves the mesh.

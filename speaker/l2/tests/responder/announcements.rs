@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use fairlead_l2::{ALL_NODES, Conflict, InterfaceSet, Transmit};
+use fairlead_l2::{ALL_NODES, InterfaceSet, Transmit};
 
 use crate::fixture::{
-    BROADCAST, CLIENT, ETH0, ETH1, Fixture, V4, V6, arp_request, interface, ipv6, mac, solicitation,
+    BROADCAST, CLIENT, ETH0, ETH1, Fixture, V4, V6, arp_request, conflict, interface, ipv6, mac, solicitation,
 };
 
 #[test]
@@ -104,8 +104,7 @@ fn every_message_of_another_host_with_the_address_is_a_conflict() {
     ] {
         fixture.now += Duration::from_secs(10);
         fixture.ndp(ETH0, source, message);
-        let conflict = fixture.responder.poll_conflict();
-        assert_eq!(conflict, Some(Conflict { address: V6, claimant: CLIENT }), "{name}");
+        assert_eq!(fixture.responder.poll_conflict(), Some(conflict(V6, false)), "{name}");
     }
     fixture.ndp(ETH0, "fe80::9", &solicitation);
     assert_eq!((conflicts(&fixture, V6), fixture.responder.poll_conflict()), (2, None));

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fairlead_l2::{GroupEvent, Interface, InterfaceSet, Mac, NdpPacket, Responder, Transmit};
+use fairlead_l2::{Conflict, GroupEvent, Interface, InterfaceSet, Mac, NdpPacket, Responder, Transmit};
 
 pub(crate) const ETH0: u32 = 2;
 pub(crate) const ETH1: u32 = 3;
@@ -119,4 +119,28 @@ impl Fixture {
         self.responder.handle_ndp(self.now, ifindex, packet);
         self.sent()
     }
+}
+
+/// The conflict with [`CLIENT`] about an address on `eth0`.
+pub(crate) fn conflict(address: IpAddr, is_left: bool) -> Conflict {
+    Conflict { address, claimant: Some(CLIENT), interface: "eth0".to_owned(), is_left }
+}
+
+/// An ARP reply.
+pub(crate) fn arp_reply(from: Mac, sender: &str, target: &str) -> Vec<u8> {
+    let mut frame = arp_request(BROADCAST, from, sender, target);
+    frame[21] = 2;
+    frame
+}
+
+/// A neighbor advertisement with these flags and options.
+pub(crate) fn advertisement(target: &str, flags: u8, options: &[u8]) -> Vec<u8> {
+    let mut message = vec![136, 0, 0, 0, flags, 0, 0, 0];
+    message.extend(ipv6(target).octets());
+    message.extend(options);
+    message
+}
+
+pub(crate) fn target_link_layer(mac: Mac) -> Vec<u8> {
+    [&[2, 1], &mac[..]].concat()
 }

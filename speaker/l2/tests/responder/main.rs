@@ -8,4 +8,5 @@ mod fixture;
 mod handover;
 mod hostile;
 mod interfaces;
+mod probing;
 mod yielding;

@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use fairlead_l2::{GroupEvent, InterfaceSet, Mac, NdpPacket, Yielded};
+use fairlead_l2::{GroupEvent, InterfaceSet, NdpPacket, Yielded};
 
 use crate::fixture::{
-    BROADCAST, CLIENT, ETH0, ETH1, Fixture, V4, V6, arp_request, ipv6, mac, named, request_for_v4,
-    solicitation,
+    BROADCAST, CLIENT, ETH0, ETH1, Fixture, V4, V6, advertisement, arp_reply, arp_request, ipv6, mac, named,
+    request_for_v4, solicitation, target_link_layer,
 };
 
 /// A node with two interfaces that announces both addresses on the first one.
@@ -22,24 +22,6 @@ fn fixture(quiet: bool) -> Fixture {
 
 fn yielded(fixture: &mut Fixture) -> Vec<Yielded> {
     std::iter::from_fn(|| fixture.responder.poll_yielded()).collect()
-}
-
-fn arp_reply(from: Mac, sender: &str, target: &str) -> Vec<u8> {
-    let mut frame = arp_request(BROADCAST, from, sender, target);
-    frame[21] = 2;
-    frame
-}
-
-/// A neighbor advertisement with these flags and options.
-fn advertisement(target: &str, flags: u8, options: &[u8]) -> Vec<u8> {
-    let mut message = vec![136, 0, 0, 0, flags, 0, 0, 0];
-    message.extend(ipv6(target).octets());
-    message.extend(options);
-    message
-}
-
-fn target_link_layer(mac: Mac) -> Vec<u8> {
-    [&[2, 1], &mac[..]].concat()
 }
 
 fn announced(fixture: &Fixture) -> Vec<IpAddr> {

@@ -98,7 +98,11 @@ fn drain_that_ends_during_the_wait_keeps_routes() {
         node.changes(),
         [
             AnnouncementChange::GracefulShutdown(false),
-            AnnouncementChange::L2Announce { address: ip("192.0.2.1"), interfaces: InterfaceSet::All },
+            AnnouncementChange::L2Announce {
+                address: ip("192.0.2.1"),
+                interfaces: InterfaceSet::All,
+                claim: Default::default(),
+            },
         ]
     );
     assert_eq!(node.plan.poll_timeout(), None);

@@ -8,6 +8,7 @@ mod drain;
 mod edits;
 mod election;
 mod families;
+mod first_claims;
 mod holds;
 mod interfaces;
 mod l2;
@@ -79,6 +80,7 @@ pub(super) fn l2_advertisement(name: &str) -> L2Advertisement {
         preferred_nodes: Vec::new(),
         service_selectors: Vec::new(),
         interfaces: BTreeSet::new(),
+        on_conflict: Default::default(),
     }
 }
 
@@ -253,7 +255,7 @@ impl Announced {
                     let before = self.routes.remove(&(peer.to_string(), prefix));
                     assert!(before.is_some(), "{prefix} was not announced to {peer}");
                 }
-                AnnouncementChange::L2Announce { address, interfaces } => {
+                AnnouncementChange::L2Announce { address, interfaces, .. } => {
                     let before = self.l2.insert(address, interfaces.clone());
                     assert_ne!(before, Some(interfaces), "{address} was announced already");
                 }

@@ -179,6 +179,8 @@ fn each_cause_has_its_reason() {
         NoMatchingInterface,
         UnusableOnLink,
         ClaimedByAnotherHost,
+        AddressInUse,
+        AddressProbing,
         DataPathNotReady,
         DataPathPending,
         WithdrawnRecently,

@@ -12,7 +12,7 @@ use fairlead_l2::{
 use fairlead_net::links::{Link, Links};
 
 pub(crate) use commands::{
-    L2CommandSender, YieldedReceiver, YieldedSender, command_channel, yielded_channel,
+    L2CommandSender, L2Report, L2ReportReceiver, L2ReportSender, command_channel, report_channel,
 };
 
 use crate::excluded_interfaces::ExcludedInterfaces;
@@ -28,7 +28,7 @@ const METRICS_INTERVAL: Duration = Duration::from_secs(1);
 /// Parameters and channels of the task.
 pub(crate) struct L2Task {
     pub commands: L2CommandReceiver,
-    pub yielded: YieldedSender,
+    pub reports: L2ReportSender,
     pub links: LinksReceiver,
     pub excluded_interfaces: ExcludedInterfaces,
     pub metrics: Metrics,
@@ -46,11 +46,13 @@ impl L2Task {
     /// Runs until the sender of commands is dropped.
     pub(crate) async fn run(mut self) {
         let (frame_sender, mut frames) = FrameSender::channel();
+        let mut responder = Responder::new();
+        responder.set_nonce(rand::random());
         let mut state = L2State {
-            responder: Responder::new(),
+            responder,
             interfaces: BTreeMap::new(),
             frames: frame_sender,
-            yielded: self.yielded,
+            reports: self.reports,
             excluded_interfaces: self.excluded_interfaces.clone(),
         };
         let mut counted = L2CountersByAddress::default();
@@ -104,16 +106,17 @@ struct L2State {
     /// The usable interfaces, by index.
     interfaces: BTreeMap<u32, (Interface, InterfaceHandle)>,
     frames: FrameSender,
-    yielded: YieldedSender,
+    reports: L2ReportSender,
     excluded_interfaces: ExcludedInterfaces,
 }
 
 impl L2State {
     fn handle_command(&mut self, now: Instant, command: L2Command) {
         match command {
-            L2Command::Announce { address, interfaces } => {
-                tracing::info!(%address, %interfaces, "announcing address");
-                self.responder.announce(now, address, interfaces);
+            L2Command::Announce { address, interfaces, claim } => {
+                let probe = claim.probe;
+                tracing::info!(%address, %interfaces, probe, "announcing address");
+                self.responder.claim(now, address, interfaces, claim);
             }
             L2Command::Withdraw { address, handover: true } => {
                 tracing::info!(%address, "handing address over to another node");
@@ -128,6 +131,7 @@ impl L2State {
             }
             L2Command::AnnounceAllAgain => self.responder.announce_all_again(now),
             L2Command::SetQuiet(quiet) => self.responder.set_quiet(quiet),
+            L2Command::SetSpeakerMacs(macs) => self.responder.set_speaker_macs(now, macs),
             L2Command::HandOverAll => self.responder.hand_over_all(now),
         }
     }
@@ -152,15 +156,23 @@ impl L2State {
                 "another host announces an address of this node while no other speaker answers: withdrawing the \
                  address until one answers"
             );
-            self.yielded.send(address, address);
+            self.reports.send(L2Report::Yielded(address));
         }
-        while let Some(Conflict { address, claimant }) = self.responder.poll_conflict() {
+        while let Some(address) = self.responder.poll_confirmed() {
+            tracing::debug!(%address, "no other host uses the address");
+            self.reports.send(L2Report::Confirmed(address));
+        }
+        while let Some(conflict) = self.responder.poll_conflict() {
+            let Conflict { address, claimant, interface, is_left } = &conflict;
             tracing::warn!(
                 %address,
-                claimant = mac_text(claimant),
-                "another host on the link uses an address that this node announces; find the host with this \
-                 Ethernet address, and remove the address from it"
+                claimant = claimant.map(mac_text),
+                %interface,
+                announced = !is_left,
+                "another host on the link uses an address of this node; find the host with this Ethernet \
+                 address, and remove the address from it"
             );
+            self.reports.send(L2Report::Conflict(conflict));
         }
         while let Some(event) = self.responder.poll_event() {
             match event {

@@ -127,13 +127,14 @@ image:
 imagePullSecrets: [{name: registry}]
 controller: {nodeSelector: {pool: infra}, affinity: {nodeAffinity: {}}, priorityClassName: ''}
 speaker: {tolerations: [], excludeInterfaces: ['docker*', eth9], l2Detection: swim,
-          extraArgs: [--drain-wait=5s]}
+          l2Probe: false, extraArgs: [--drain-wait=5s]}
 ",
         &[
             "image: registry.example:5000/fairlead@sha256:01234567",
             "- name: registry",
             "pool: infra",
             "--l2-detection=swim",
+            "--l2-probe=false",
             "--exclude-interfaces=docker*,eth9",
             "--drain-wait=5s",
         ],

@@ -466,5 +466,6 @@ pub(super) fn advertisement(name: &str, pools: &[&str]) -> L2Advertisement {
         preferred_nodes: Vec::new(),
         service_selectors: Vec::new(),
         interfaces: Default::default(),
+        on_conflict: Default::default(),
     }
 }
