@@ -73,7 +73,7 @@ impl Summary {
             reason: problem.reason.to_string(),
             message: match plan.conflicts().get(problem.address) {
                 Some(conflict) if problem.reason == NotAnnouncedReason::AddressInUse => {
-                    format!("{conflict} uses this address: {}", problem.reason.message())
+                    format!("{}; it is {conflict}", problem.reason.message())
                 }
                 _ => problem.reason.message().to_owned(),
             },

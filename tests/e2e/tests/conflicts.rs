@@ -29,8 +29,9 @@ struct Stranger<'a> {
 impl<'a> Stranger<'a> {
     fn new(lab: &'a Lab) -> Self {
         let netns = &lab.network().control_plane;
-        let text = netns.output(Command::new("cat").arg(format!("/sys/class/net/{LAN_INTERFACE}/address")));
-        Self { lab, client: Client::new(netns), mac: Mac::parse(text.unwrap().trim()).unwrap() }
+        let link = netns.output(Command::new("ip").args(["-brief", "link", "show", "dev", LAN_INTERFACE]));
+        let mac = link.unwrap().split_whitespace().find_map(Mac::parse).unwrap();
+        Self { lab, client: Client::new(netns), mac }
     }
 
     /// Takes an address, or gives it up. Linux announces neither.
@@ -126,11 +127,11 @@ fn service(name: &str) -> LbService {
 fn address_that_another_host_has_is_announced_once_it_is_free() {
     let lab = LAB.turn();
     let stranger = Stranger::new(&lab);
-    [V4, V6].map(|address| stranger.address("add", address));
+    [V4, V6].into_iter().for_each(|address| stranger.address("add", address));
     let capture = lab.capture_client().unwrap();
     let service = service("taken");
     service.up(&lab).unwrap();
-    [V4, V6].map(|address| expect_left(&lab, address, stranger.mac));
+    [V4, V6].into_iter().for_each(|address| expect_left(&lab, address, stranger.mac));
     let mac = stranger.mac.to_string();
     wait_for("the condition and the Event", SOON, || {
         let (conditions, events) = (conditions(&lab)?, events(&lab, "taken")?);
@@ -145,7 +146,7 @@ fn address_that_another_host_has_is_announced_once_it_is_free() {
         assert_eq!(claims(&lab, &capture, address), [], "{address} was not announced");
         assert_eq!(lab.client().resolve(address.parse().unwrap()).unwrap(), Some(stranger.mac));
     }
-    [V4, V6].map(|address| stranger.address("del", address));
+    [V4, V6].into_iter().for_each(|address| stranger.address("del", address));
     let start = Instant::now();
     for address in [V4, V6] {
         wait_for(format!("an owner of {address}"), RETRY, || {
