@@ -192,6 +192,7 @@ fn fields_have_the_names_and_defaults_of_metallb() {
             "IPAddressPool.spec.disabled=false",
             "IPAddressPool.spec.reclaim=\"Retain\"",
             "IPAddressPool.spec.sharing=\"AnyNamespace\"",
+            "Speaker.status.l2.conflicts[].announced=false",
             "Speaker.status.sessions[].families[].endOfRIBReceived=false",
             "Speaker.status.sessions[].families[].endOfRIBSent=false",
         ]
