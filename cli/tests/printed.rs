@@ -276,6 +276,22 @@ async fn exhausted_pool_is_explained() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn full_pool_is_no_problem_while_another_has_room() {
+    let scene = Scene::start("full").await;
+    scene.healthy().await;
+    let full = |name: &str, available: u32, conditions: serde_json::Value| {
+        json!({ "metadata": { "name": name }, "spec": { "addresses": ["192.0.2.10/32"] },
+                "status": { "totalIPv4": 1, "assignedIPv4": 1 - available, "availableIPv4": available, "conditions": conditions } })
+    };
+    let accepted = condition("Accepted", "True", "Accepted", "");
+    let exhausted =
+        condition("Exhausted", "True", "NoFreeAddress", "no address of IPAddressPool lan is free");
+    scene.put("IPAddressPool", full("lan", 0, json!([accepted, exhausted]))).await;
+    scene.put("IPAddressPool", full("spare", 1, json!([accepted]))).await;
+    check(&scene, "full", &[("status", 0)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refused_object_is_explained() {
     let scene = Scene::start("refused").await;
     scene.healthy().await;

@@ -13,6 +13,8 @@ use super::services::ServiceStatus;
 use crate::cluster::{NodeSpeaker, Snapshot, condition};
 use crate::output::{count, list};
 
+/// The reason of a Service that waits for an address of a full pool.
+const POOL_EXHAUSTED: &str = "PoolExhausted";
 /// The maximum number of objects that a problem names.
 const MAX_NAMES: usize = 5;
 /// The maximum number of problems of one reason that are listed one by one.
@@ -51,7 +53,7 @@ pub(crate) fn all(snapshot: &Snapshot, services: &[ServiceStatus]) -> Vec<Proble
     problems.extend(sessions(snapshot));
     problems.extend(of_services(snapshot, services));
     problems.extend(claims(snapshot));
-    problems.extend(exhausted_pools(snapshot));
+    problems.extend(exhausted_pools(snapshot, services));
     problems.extend(not_announced(snapshot));
     problems.extend(address_conflicts(snapshot));
     problems.extend(skew(snapshot));
@@ -237,7 +239,18 @@ fn claims(snapshot: &Snapshot) -> Vec<Problem> {
     refused.collect()
 }
 
-fn exhausted_pools(snapshot: &Snapshot) -> Vec<Problem> {
+/// Full pools, if a Service waits for one of their addresses, or if the next Service would: a pool that holds as
+/// many addresses as its Services need is no problem.
+fn exhausted_pools(snapshot: &Snapshot, services: &[ServiceStatus]) -> Vec<Problem> {
+    let waits = |service: &ServiceStatus| service.reason == POOL_EXHAUSTED;
+    let automatic: Vec<_> = snapshot.pools.iter().filter(|pool| pool.spec.auto_assign).collect();
+    let rows = super::pool::rows(snapshot);
+    let has_room = rows
+        .iter()
+        .any(|row| row.state == "Accepted" && automatic.iter().any(|pool| pool.name_any() == row.name));
+    if has_room && !services.iter().any(waits) {
+        return Vec::new();
+    }
     let exhausted = snapshot.objects.iter().filter_map(|(object, state)| {
         let is_true = |found: &&RawCondition| found.status() == "True";
         let exhausted = condition(&state.conditions, EXHAUSTED).filter(is_true)?;
