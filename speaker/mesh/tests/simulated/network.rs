@@ -282,6 +282,23 @@ impl Network {
         self.mesh(node).alive().iter().map(String::as_str).collect()
     }
 
+    /// Returns the present time.
+    #[allow(dead_code, reason = "for tests/cluster")]
+    pub(crate) fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Returns the mesh of a node; `None` while its process does not run.
+    #[allow(dead_code, reason = "for tests/cluster")]
+    pub(crate) fn running(&self, node: usize) -> Option<&Mesh> {
+        self.nodes[node].mesh.as_ref()
+    }
+
+    #[allow(dead_code, reason = "for tests/cluster")]
+    pub(crate) fn is_stalled(&self, node: usize) -> bool {
+        self.now < self.nodes[node].stalled_until
+    }
+
     pub(crate) fn isolation(&self, node: usize) -> Option<IsolationCause> {
         self.mesh(node).isolation()
     }
@@ -386,7 +403,7 @@ impl Network {
     }
 
     /// Returns true if frames get from one node to another.
-    fn reaches(&self, from: usize, to: usize) -> bool {
+    pub(crate) fn reaches(&self, from: usize, to: usize) -> bool {
         let connected = self.partition.is_empty()
             || self.partition.iter().any(|group| group.contains(&from) && group.contains(&to));
         let lost = [(from, Cut::Outgoing), (to, Cut::Incoming), (from, Cut::Path(to)), (to, Cut::Path(from))]
