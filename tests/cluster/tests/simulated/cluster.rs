@@ -241,6 +241,7 @@ impl Speaker {
             preferred_nodes: Vec::new(),
             service_selectors: Vec::new(),
             interfaces: BTreeSet::new(),
+            on_conflict: Default::default(),
         };
         config.l2_advertisements.insert("all".to_owned(), advertisement);
         plan.set_links(
@@ -283,8 +284,8 @@ impl Speaker {
         }
         for change in self.plan.changes() {
             match change {
-                AnnouncementChange::L2Announce { address, interfaces } => {
-                    self.responder.announce(now, address, interfaces);
+                AnnouncementChange::L2Announce { address, interfaces, claim } => {
+                    self.responder.claim(now, address, interfaces, claim);
                 }
                 AnnouncementChange::L2Withdraw { address, handover: true } => {
                     self.responder.hand_over(now, address);
