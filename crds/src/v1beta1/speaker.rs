@@ -30,7 +30,16 @@ pub const MAX_ANNOUNCED_OCTETS: usize = 128 * 1024;
     doc = "Speaker describes the speaker on one Node. The speaker writes the object, which is owned by the \
         Node and has its name; the objects of an instance with a load balancer class have the name of the \
         Node, a dot and the namespace of the instance.",
-    printcolumn(name = "Ready", type_ = "boolean", json_path = ".status.ready"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#
+    ),
     printcolumn(name = "Version", type_ = "string", json_path = ".status.version", priority = 1),
     printcolumn(name = "Class", type_ = "string", json_path = ".spec.loadBalancerClass", priority = 1),
     printcolumn(name = "Mesh", type_ = "string", json_path = ".spec.mesh.address", priority = 1),
