@@ -71,8 +71,6 @@ pub struct Mesh {
     isolation: Isolation,
     suspects: Suspects,
     reports: Reports,
-    /// Nodes that are dead although SWIM has not noticed yet.
-    lost: BTreeSet<String>,
     /// Nodes whose kernels answer no echo request.
     silent: BTreeSet<String>,
     /// Source of the datagram that is being handled.
@@ -141,7 +139,6 @@ impl Mesh {
             isolation: Isolation::new(now),
             suspects: Suspects::default(),
             reports: Reports::default(),
-            lost: BTreeSet::new(),
             silent: BTreeSet::new(),
             sender: None,
             reported_down: BTreeMap::new(),
@@ -463,7 +460,7 @@ impl Mesh {
             OwnedNotification::MemberUp(Identity { node, .. }) => self.add_member(now, node),
             // Another run of the speaker, which SWIM has not missed.
             OwnedNotification::Rename(_, Identity { node, .. }) => {
-                if self.lost.contains(&node) {
+                if self.is_lost(&node) {
                     self.revive(now, node);
                 } else if self.alive.contains(&node) {
                     self.reports.send_to(now, &node);
@@ -512,7 +509,6 @@ impl Mesh {
         self.reported_down.remove(&node);
         self.missing.remove(&node);
         self.departed.remove(&node);
-        self.lost.remove(&node);
         // A member that was doubted may have acted without this node: it counts as joined again.
         let doubted = self.isolation.handle_up(now, &node);
         if self.alive.insert(node.clone()) || doubted {
@@ -537,7 +533,7 @@ impl Mesh {
             if self.is_known(&origin) {
                 self.suspects.handle_datagram(now, &origin, true);
             }
-            if self.lost.contains(&origin) {
+            if self.is_lost(&origin) {
                 self.events.push_back(MeshEvent::SilenceRefuted(origin.clone()));
                 self.revive(now, origin);
             }
@@ -550,10 +546,19 @@ impl Mesh {
 
     /// Adds a node that answers although this node took it for dead, or doubted it, before SWIM did.
     fn revive(&mut self, now: Instant, node: String) {
-        let absent = self.lost.contains(&node) || self.isolation.doubted().contains(&node);
-        if absent && self.foca.iter_members().any(|member| member.id().node == node) {
+        if self.is_lost(&node) || self.isolation.doubted().contains(&node) && self.is_member(&node) {
             self.add_member(now, node);
         }
+    }
+
+    /// Returns true if a node is dead although SWIM has not noticed yet. SWIM does not tell when it is back.
+    fn is_lost(&self, node: &str) -> bool {
+        !self.alive.contains(node) && self.is_member(node)
+    }
+
+    /// Returns true if SWIM takes the node for a member.
+    fn is_member(&self, node: &str) -> bool {
+        self.foca.iter_members().any(|member| member.id().node == node)
     }
 
     fn decide_on_suspects(&mut self, now: Instant) {
@@ -587,14 +592,12 @@ impl Mesh {
             let down = member.map(|member| Member::down(member.id().clone()));
             let _ = self.foca.apply_many(down.into_iter(), true, &mut self.runtime);
         }
-        self.remove_member(node.clone());
-        self.lost.insert(node);
+        self.remove_member(node);
     }
 
     fn remove_member(&mut self, node: String) {
         self.reported_down.remove(&node);
         self.suspects.remove(&node);
-        self.lost.remove(&node);
         self.isolation.handle_down(&node);
         self.reports.stop_sending_to(&node);
         if self.peers.contains_key(&node) {
