@@ -17,6 +17,11 @@ use crate::{
 /// Minimum time between two defenses of an address that another host announces (RFC 5227 section 1.1).
 const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Time after which an owner announces its address once more when another speaker has announced it. That
+/// speaker took this node for dead although it was back, learns of its mistake within half a second, and
+/// answers for 300 ms more: the last announcement must be that of the owner.
+const RETURN_TIME: Duration = Duration::from_secs(1);
+
 /// Answers ARP and Neighbor Discovery requests for the announced addresses.
 ///
 /// Each address is in one of five states:
@@ -460,7 +465,9 @@ impl Responder {
             return;
         }
         announcement.last_defense = Some(now);
-        if !is_speaker {
+        if is_speaker {
+            self.schedule.once(now + RETURN_TIME, (ifindex, address));
+        } else {
             self.conflicts.push_back(conflict(false));
         }
         // RFC 5227 section 2.4 (b): one announcement. The Override flag of an advertisement cannot settle

@@ -54,10 +54,10 @@ impl Schedule {
     }
 
     /// Schedules one announcement of a place that has none to come.
-    pub(crate) fn once(&mut self, now: Instant, place: Place) {
-        let begin = OFFSETS.last().and_then(|last| now.checked_sub(*last));
+    pub(crate) fn once(&mut self, due: Instant, place: Place) {
+        let begin = OFFSETS.last().and_then(|last| due.checked_sub(*last));
         if let Some(begin) = begin.filter(|_| !self.series.contains_key(&place)) {
-            self.insert(place, Series { begin, due: now });
+            self.insert(place, Series { begin, due });
         }
     }
 

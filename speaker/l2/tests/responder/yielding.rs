@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use fairlead_l2::{GroupEvent, InterfaceSet, NdpPacket, Yielded};
 
 use crate::fixture::{
-    BROADCAST, CLIENT, ETH0, ETH1, Fixture, V4, V6, advertisement, arp_reply, arp_request, ipv6, mac, named,
-    request_for_v4, solicitation, target_link_layer,
+    BROADCAST, CLIENT, ETH0, ETH1, Fixture, V4, V6, advertisement, arp_reply, arp_request, ipv6, mac, ms,
+    named, request_for_v4, solicitation, target_link_layer,
 };
 
 /// A node with two interfaces that announces both addresses on the first one.
@@ -148,4 +148,19 @@ fn node_that_is_not_quiet_yields_nothing() {
     fixture.responder.set_quiet(true);
     fixture.arp(ETH0, &claim);
     assert_eq!((yielded(&mut fixture), announced(&fixture)), (vec![], vec![V4, V6]));
+}
+
+#[test]
+fn owner_announces_again_when_another_speaker_has_announced() {
+    let mut fixture = fixture(false);
+    fixture.responder.set_speaker_macs(fixture.now, [CLIENT].into());
+    let start = fixture.now;
+    for _ in 0..2 {
+        fixture.arp(ETH0, &arp_request(BROADCAST, CLIENT, "192.0.2.1", "192.0.2.1"));
+        fixture.ndp(ETH0, "fe80::9", &advertisement("2001:db8::1", 0x20, &target_link_layer(CLIENT)));
+    }
+    // Two frames of IPv4, a request and a reply, and one of IPv6.
+    assert_eq!(fixture.run().len(), 3);
+    assert_eq!(fixture.now - start, ms(1_000));
+    assert_eq!(fixture.responder.poll_conflict(), None, "a speaker is no stranger");
 }

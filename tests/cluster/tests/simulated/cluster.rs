@@ -54,6 +54,9 @@ fn name(node: usize) -> String {
     format!("node-{node}")
 }
 
+/// More than the nodes of any cluster.
+const MAX_NODES: usize = 8;
+
 fn mac(node: usize) -> Mac {
     [2, 0, 0, 0, 0, node as u8]
 }
@@ -269,6 +272,7 @@ impl Speaker {
         let interface =
             Interface { index: INDEX, name: "eth0".to_owned(), mac: mac(own), arp: true, link_local: None };
         responder.set_interface(now, interface);
+        responder.set_speaker_macs(now, (0..MAX_NODES).map(mac).collect());
         Self { gate, plan, responder, may_claim: true }
     }
 

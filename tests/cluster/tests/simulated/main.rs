@@ -61,7 +61,6 @@ fn settled_cluster_sends_no_announcements() {
 }
 
 #[test]
-#[ignore = "fails: see docs/l2.md, the owner that is back before a late verdict"]
 fn caches_point_at_owner_after_short_cut() {
     let mut cluster = settled(3, 465);
     cluster.network.partition(&[&[1], &[0, 2]]);
@@ -96,7 +95,6 @@ proptest! {
 
     /// Whatever failed, every address has one owner again within five seconds after the repair.
     #[test]
-    #[ignore = "fails for some schedules, with a cause that is not known yet"]
     fn repaired_cluster_has_one_owner_per_address((size, seed, faults) in schedules()) {
         let mut cluster = settled(size, seed);
         for (fault, node, time) in faults {
