@@ -438,6 +438,7 @@ fn advertisement(name: &str, pools: &[&str]) -> L2Advertisement {
         preferred_nodes: Vec::new(),
         service_selectors: Vec::new(),
         interfaces: Default::default(),
+        on_conflict: Default::default(),
     }
 }
 
