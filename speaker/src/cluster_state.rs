@@ -147,6 +147,11 @@ impl ClusterState {
         self.plan.set_live(live);
     }
 
+    /// Sets the speakers that left the mesh; see [`Plan::set_departed`].
+    pub(crate) fn set_departed(&mut self, departed: &BTreeSet<NodeName>) {
+        self.plan.set_departed(departed);
+    }
+
     /// Sets whether this node may announce more L2 addresses; see [`Plan::set_may_claim`].
     pub(crate) fn set_may_claim(&mut self, may_claim: bool) {
         self.plan.set_may_claim(may_claim);

@@ -11,7 +11,7 @@ use fairlead_plan::announced_lists::AnnouncedLists;
 use fairlead_plan::membership_gate::MembershipGate;
 use fairlead_plan::node_status::Summary;
 use fairlead_plan::speaker_object::{MeshEndpoint, SpeakerReport};
-use fairlead_plan::{AnnouncementChange, LinkNetwork, LinkNetworks, NodeName, ProbeAnswer};
+use fairlead_plan::{AnnouncementChange, LinkNetwork, LinkNetworks, ProbeAnswer};
 use fairlead_probe::Detection;
 use fairlead_runtime::http::Health;
 use fairlead_runtime::watch::missing_kinds_note;
@@ -103,6 +103,7 @@ impl Coordinator {
                     arrivals = new_arrivals;
                     if let Some(view) = &view {
                         self.state.set_interfaces(&view.interfaces);
+                        self.state.set_departed(&view.departed);
                     }
                     gate.handle_members(Instant::now(), view.map(|view| view.members));
                 }
@@ -327,7 +328,6 @@ impl Coordinator {
             usable.map(|link| link.name.clone()).collect()
         };
         names.sort();
-        let view = self.membership.borrow();
         for takeover in takeovers {
             let announces = |name: &&String| match &takeover.interfaces {
                 InterfaceSet::All => true,
@@ -335,9 +335,7 @@ impl Coordinator {
             };
             let interfaces: Vec<&str> = names.iter().filter(announces).map(String::as_str).collect();
             let interfaces = interfaces.join(", ").into();
-            let has_left = |from: &NodeName| view.as_ref().is_some_and(|view| view.departed.contains(from));
-            let has_left = takeover.cause.previous_owner().is_some_and(has_left);
-            self.takeovers.send(TakeoverReport { takeover, interfaces, has_left, duration, at });
+            self.takeovers.send(TakeoverReport { takeover, interfaces, duration, at });
         }
     }
 

@@ -82,6 +82,9 @@ pub struct Claim {
     /// First find out whether another host uses the address (RFC 5227 section 2.1, RFC 4862 section 5.4).
     /// Without effect on an address that is announced already.
     pub probe: bool,
+    /// No owner failed: the previous one hands the address over, or there was none. Fewer announcements are
+    /// needed.
+    pub is_planned: bool,
     #[allow(missing_docs)]
     pub on_conflict: OnConflict,
 }

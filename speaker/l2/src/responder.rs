@@ -9,7 +9,7 @@ use crate::groups::Groups;
 use crate::handover::Handovers;
 use crate::ndp::NdpPacket;
 use crate::probing::{Probing, ProbingStep};
-use crate::schedule::Schedule;
+use crate::schedule::{ArpKind, Schedule, SeriesKind};
 use crate::{
     Claim, Conflict, GroupEvent, Interface, InterfaceSet, Mac, OnConflict, Transmit, Yielded, arp, ndp,
 };
@@ -135,8 +135,10 @@ impl Responder {
             let serves = interface.serves(address, &announcement.interfaces);
             match before.as_ref().filter(|before| before.serves(address, &announcement.interfaces)) {
                 Some(_) if !serves => self.stop_serving(index, address),
-                Some(before) if before.mac != interface.mac => self.start_announcing(now, index, address),
-                None if serves => self.start_serving(now, index, address),
+                Some(before) if before.mac != interface.mac => {
+                    self.start_announcing(now, index, address, SeriesKind::Full);
+                }
+                None if serves => self.start_serving(now, index, address, SeriesKind::Full),
                 _ => {}
             }
         }
@@ -183,12 +185,16 @@ impl Responder {
                 None
             }
         };
+        let is_move = claim.is_planned && before.is_none();
+        let series = if is_move { SeriesKind::Planned } else { SeriesKind::Full };
         for index in self.links.keys().copied().collect::<Vec<_>>() {
             let Some(Link { interface, .. }) = self.links.get(&index) else { continue };
             let served = before.as_ref().is_some_and(|before| interface.serves(address, before));
             match (served, interface.serves(address, &interfaces)) {
-                (false, true) => self.start_serving(now, index, address),
-                (true, true) if handover_canceled => self.schedule.start(now, (index, address)),
+                (false, true) => self.start_serving(now, index, address, series),
+                (true, true) if handover_canceled => {
+                    self.schedule.start(now, (index, address), SeriesKind::Full);
+                }
                 (true, false) => self.stop_serving(index, address),
                 _ => {}
             }
@@ -206,7 +212,7 @@ impl Responder {
             }
             for (index, link) in &self.links {
                 if link.interface.serves(*address, &announcement.interfaces) {
-                    self.schedule.once(now, (*index, *address));
+                    self.schedule.once(now, (*index, *address), ArpKind::Request);
                 }
             }
         }
@@ -359,8 +365,8 @@ impl Responder {
                 ProbingStep::Free(address) => self.confirm(now, address),
             }
         }
-        while let Some((ifindex, address)) = self.schedule.pop(now) {
-            self.send_gratuitous(ifindex, address);
+        while let Some(((ifindex, address), kind)) = self.schedule.pop(now) {
+            self.send_gratuitous(ifindex, address, kind);
         }
     }
 
@@ -466,7 +472,7 @@ impl Responder {
         }
         announcement.last_defense = Some(now);
         if is_speaker {
-            self.schedule.once(now + RETURN_TIME, (ifindex, address));
+            self.schedule.once(now + RETURN_TIME, (ifindex, address), ArpKind::Both);
         } else {
             self.conflicts.push_back(conflict(false));
         }
@@ -474,7 +480,7 @@ impl Responder {
         // who has an IPv6 address, and the announcement of a new owner may come before the command to
         // hand the address over.
         if address.is_ipv4() {
-            self.send_gratuitous(ifindex, address);
+            self.send_gratuitous(ifindex, address, ArpKind::Both);
         }
     }
 
@@ -483,7 +489,7 @@ impl Responder {
         let Some(announcement) = self.announced.get(&address) else { return };
         for (index, link) in &self.links {
             if link.interface.serves(address, &announcement.interfaces) {
-                self.schedule.start(now, (*index, address));
+                self.schedule.start(now, (*index, address), SeriesKind::Full);
             }
         }
         self.confirmed.push_back(address);
@@ -508,20 +514,20 @@ impl Responder {
         }
     }
 
-    fn start_serving(&mut self, now: Instant, ifindex: u32, address: IpAddr) {
+    fn start_serving(&mut self, now: Instant, ifindex: u32, address: IpAddr, series: SeriesKind) {
         let group = self.links.get_mut(&ifindex).and_then(|link| link.groups.add(address));
         self.events.extend(group.map(|group| GroupEvent::Join { ifindex, group }));
-        self.start_announcing(now, ifindex, address);
+        self.start_announcing(now, ifindex, address, series);
     }
 
     /// Starts the announcements of an address on an interface, unless the address is being handed over: an
     /// announcement that followed that of the new owner would undo the move. An address that is being probed
     /// is probed on the interface too.
-    fn start_announcing(&mut self, now: Instant, ifindex: u32, address: IpAddr) {
+    fn start_announcing(&mut self, now: Instant, ifindex: u32, address: IpAddr, series: SeriesKind) {
         if self.probing.contains(address) {
             self.probing.restart(now, address);
         } else if !self.handovers.contains(address) {
-            self.schedule.start(now, (ifindex, address));
+            self.schedule.start(now, (ifindex, address), series);
         }
     }
 
@@ -531,7 +537,7 @@ impl Responder {
         self.schedule.cancel((ifindex, address));
     }
 
-    fn send_gratuitous(&mut self, ifindex: u32, address: IpAddr) {
+    fn send_gratuitous(&mut self, ifindex: u32, address: IpAddr, kind: ArpKind) {
         if self.quiet {
             return;
         }
@@ -542,9 +548,14 @@ impl Responder {
         let mac = link.interface.mac;
         match address {
             IpAddr::V4(v4) => {
-                let frames = arp::gratuitous(mac, v4);
+                let [request, reply] = arp::gratuitous(mac, v4);
+                let frames = match kind {
+                    ArpKind::Request => vec![request],
+                    ArpKind::Reply => vec![reply],
+                    ArpKind::Both => vec![request, reply],
+                };
                 announcement.counters.gratuitous += frames.len() as u64;
-                self.transmits.extend(frames.map(|frame| Transmit::Arp { ifindex, frame }));
+                self.transmits.extend(frames.into_iter().map(|frame| Transmit::Arp { ifindex, frame }));
             }
             IpAddr::V6(v6) => {
                 announcement.counters.gratuitous += 1;

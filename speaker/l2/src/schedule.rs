@@ -11,6 +11,8 @@ pub(crate) type Place = (u32, IpAddr);
 /// neighbor that loses a frame keeps the old entry. The third comes when the overlap of a planned move has
 /// ended: it corrects neighbors that asked during the overlap and kept the answer of the previous owner. The
 /// last ones are one second apart for 5 s, as in MetalLB.
+///
+/// A planned move ends with the third one: the previous owner runs, and answers no longer than that.
 const OFFSETS: [Duration; 7] = [
     Duration::ZERO,
     Duration::from_millis(100),
@@ -34,10 +36,56 @@ pub(crate) struct Schedule {
     burst: Option<Burst>,
 }
 
+/// The announcements of a place that are to come.
 #[derive(Debug)]
 struct Series {
     begin: Instant,
     due: Instant,
+    kind: SeriesKind,
+}
+
+/// How often an address is announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SeriesKind {
+    /// At each of [`OFFSETS`], by both kinds of ARP frames.
+    Full,
+    /// At the first [`PLANNED`] of [`OFFSETS`], by a request and a reply in turn.
+    Planned,
+    /// Once.
+    Once(ArpKind),
+}
+
+/// The frames of one announcement of an IPv4 address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ArpKind {
+    Request,
+    Reply,
+    Both,
+}
+
+/// Number of announcements of a planned move.
+const PLANNED: usize = 3;
+
+impl SeriesKind {
+    fn offsets(self) -> &'static [Duration] {
+        match self {
+            Self::Full => &OFFSETS,
+            Self::Planned => OFFSETS.get(..PLANNED).unwrap_or(&OFFSETS),
+            Self::Once(_) => &[],
+        }
+    }
+
+    /// Returns the frames of the announcement that was due this long after the begin.
+    fn frames(self, after: Duration) -> ArpKind {
+        match self {
+            Self::Full => ArpKind::Both,
+            Self::Planned if OFFSETS.iter().take_while(|offset| **offset < after).count() % 2 == 1 => {
+                ArpKind::Reply
+            }
+            Self::Planned => ArpKind::Request,
+            Self::Once(kind) => kind,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -48,16 +96,15 @@ struct Burst {
 
 impl Schedule {
     /// Starts the announcements of a place, or restarts them.
-    pub(crate) fn start(&mut self, now: Instant, place: Place) {
+    pub(crate) fn start(&mut self, now: Instant, place: Place, kind: SeriesKind) {
         self.cancel(place);
-        self.insert(place, Series { begin: now, due: now });
+        self.insert(place, Series { begin: now, due: now, kind });
     }
 
     /// Schedules one announcement of a place that has none to come.
-    pub(crate) fn once(&mut self, due: Instant, place: Place) {
-        let begin = OFFSETS.last().and_then(|last| due.checked_sub(*last));
-        if let Some(begin) = begin.filter(|_| !self.series.contains_key(&place)) {
-            self.insert(place, Series { begin, due });
+    pub(crate) fn once(&mut self, due: Instant, place: Place, kind: ArpKind) {
+        if !self.series.contains_key(&place) {
+            self.insert(place, Series { begin: due, due, kind: SeriesKind::Once(kind) });
         }
     }
 
@@ -88,7 +135,7 @@ impl Schedule {
 
     /// Removes the next announcement that is due and schedules the one after it, skipping those whose time
     /// has passed. Returns `None` if no announcement is due or the current burst is full.
-    pub(crate) fn pop(&mut self, now: Instant) -> Option<Place> {
+    pub(crate) fn pop(&mut self, now: Instant) -> Option<(Place, ArpKind)> {
         if self.burst.as_ref().is_some_and(|burst| now >= burst.begin + BURST_WINDOW) {
             self.burst = None;
         }
@@ -98,12 +145,13 @@ impl Schedule {
         let &(due, place) = self.by_due.first().filter(|(due, _)| *due <= now)?;
         self.by_due.remove(&(due, place));
         let series = self.series.remove(&place)?;
-        let next = OFFSETS.iter().map(|offset| series.begin + *offset).find(|next| *next > now);
-        if let Some(next) = next {
+        let frames = series.kind.frames(due.saturating_duration_since(series.begin));
+        let mut times = series.kind.offsets().iter().map(|offset| series.begin + *offset);
+        if let Some(next) = times.find(|next| *next > now) {
             self.insert(place, Series { due: next, ..series });
         }
         self.burst.get_or_insert(Burst { begin: now, sent: 0 }).sent += 1;
-        Some(place)
+        Some((place, frames))
     }
 
     fn insert(&mut self, place: Place, series: Series) {

@@ -81,6 +81,8 @@ pub struct Mesh {
     missing: BTreeSet<String>,
     /// Those of them that have announced that they leave.
     departed: BTreeSet<String>,
+    /// See [`Mesh::arrivals`].
+    arrivals: u64,
     next_announce: Instant,
     leaving: Option<Leaving>,
     transmits: VecDeque<(SocketAddr, Vec<u8>)>,
@@ -144,6 +146,7 @@ impl Mesh {
             reported_down: BTreeMap::new(),
             missing: BTreeSet::new(),
             departed: BTreeSet::new(),
+            arrivals: 0,
             next_announce: now,
             leaving: None,
             transmits: VecDeque::new(),
@@ -338,6 +341,12 @@ impl Mesh {
         &self.departed
     }
 
+    /// Returns the number of times that a speaker joined that may have announced addresses of others meanwhile:
+    /// it was cut off, or started without this node. One that left has announced nothing since.
+    pub fn arrivals(&self) -> u64 {
+        self.arrivals
+    }
+
     /// Returns the interfaces of the other nodes that reported them. A speaker of an older version is not
     /// among them, nor one that has just joined.
     pub fn interfaces(&self) -> impl Iterator<Item = (&String, &Arc<ServedInterfaces>)> {
@@ -508,11 +517,12 @@ impl Mesh {
     fn add_member(&mut self, now: Instant, node: String) {
         self.reported_down.remove(&node);
         self.missing.remove(&node);
-        self.departed.remove(&node);
+        let has_left = self.departed.remove(&node);
         // A member that was doubted may have acted without this node: it counts as joined again.
         let doubted = self.isolation.handle_up(now, &node);
         if self.alive.insert(node.clone()) || doubted {
             self.reports.send_to(now, &node);
+            self.arrivals += u64::from(!has_left);
             self.events.push_back(MeshEvent::Up(node));
             self.gossip();
         }

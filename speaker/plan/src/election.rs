@@ -35,6 +35,8 @@ use crate::view::ClusterView;
 pub(crate) struct Election {
     /// Live speakers, this one included; `None` while owners may not be elected.
     live: Option<BTreeSet<NodeName>>,
+    /// Speakers that announced that they leave the mesh.
+    departed: BTreeSet<NodeName>,
     /// The speaker announces nothing by L2.
     disabled: bool,
     /// True while this node may announce no address beyond those that it announces.
@@ -135,6 +137,13 @@ impl Election {
         }
         dirty.mark_candidates();
         self.live = live.map(|names| names.iter().chain([own_name]).cloned().collect());
+    }
+
+    /// Replaces the speakers that announced that they leave the mesh, and have not joined again.
+    pub(crate) fn set_departed(&mut self, departed: &BTreeSet<NodeName>) {
+        if self.departed != *departed {
+            self.departed.clone_from(departed);
+        }
     }
 
     /// Returns the live speakers, this one included; `None` while they are unknown.
@@ -295,6 +304,7 @@ impl Election {
         let begins = announced.is_some() && !self.outcomes.get(&address).is_some_and(announces);
         let cause = begins.then(|| self.takeover_cause(address, view));
         // While the other speakers are not known, one of them may announce the address.
+        let is_planned = cause.as_ref().is_some_and(TakeoverCause::is_planned);
         let is_first = cause == Some(TakeoverCause::First) && self.first_claims.must_probe(address);
         if is_first {
             self.first_claims.begin_probing(address);
@@ -332,6 +342,7 @@ impl Election {
         let before = self.outcomes.get(&address).filter(|before| announces(before));
         let claim = Claim {
             probe: before.map_or(is_first, |before| before.claim.probe),
+            is_planned: before.map_or(is_planned, |before| before.claim.is_planned),
             on_conflict: on_conflict.unwrap_or_default(),
         };
         let outcome = owner.map(|owner| Outcome { owner, announced, claim, yielded });
@@ -344,7 +355,8 @@ impl Election {
         match before.filter(|name| *name != view.nodes.own_name()) {
             None => TakeoverCause::First,
             Some(from) if !self.live.as_ref().is_some_and(|live| live.contains(from)) => {
-                TakeoverCause::Gone(from.clone())
+                let left = self.departed.contains(from);
+                if left { TakeoverCause::Left(from.clone()) } else { TakeoverCause::Gone(from.clone()) }
             }
             Some(from) if self.candidates.position(from).is_none() => TakeoverCause::Unusable(from.clone()),
             Some(from) if self.lacks_interface(address, from, view) => {

@@ -188,6 +188,12 @@ impl Plan {
         self.election.set_live(self.nodes.own_name(), live, &mut self.dirty);
     }
 
+    /// Replaces the speakers that announced that they leave the mesh, and have not joined again. To call before
+    /// [`Plan::set_live`].
+    pub fn set_departed(&mut self, departed: &BTreeSet<NodeName>) {
+        self.election.set_departed(departed);
+    }
+
     /// Sets that the speaker does not announce by this protocol. To call before anything is announced:
     /// without members ([`Plan::set_live`]) or without peers, nothing is.
     pub fn disable(&mut self, protocol: Protocol) {

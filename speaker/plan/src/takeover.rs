@@ -26,6 +26,8 @@ pub enum TakeoverCause {
     First,
     /// The owner is no longer a member of the mesh.
     Gone(NodeName),
+    /// The owner announced that it leaves the mesh.
+    Left(NodeName),
     /// The owner may no longer announce addresses: it is excluded or drained, or has no network.
     Unusable(NodeName),
     /// The owner has no interface any more that an advertisement lists and that serves the address family.
@@ -39,9 +41,20 @@ impl TakeoverCause {
     pub fn previous_owner(&self) -> Option<&NodeName> {
         match self {
             Self::First => None,
-            Self::Gone(from) | Self::Unusable(from) | Self::NoInterface(from) | Self::Preferred(from) => {
-                Some(from)
-            }
+            Self::Gone(from)
+            | Self::Left(from)
+            | Self::Unusable(from)
+            | Self::NoInterface(from)
+            | Self::Preferred(from) => Some(from),
+        }
+    }
+
+    /// Returns true if no owner failed: it hands the address over, or there was none. A speaker that has just
+    /// started does not know the owner before.
+    pub(crate) fn is_planned(&self) -> bool {
+        match self {
+            Self::First | Self::Left(_) | Self::Unusable(_) | Self::Preferred(_) => true,
+            Self::Gone(_) | Self::NoInterface(_) => false,
         }
     }
 }
@@ -51,6 +64,7 @@ impl fmt::Display for TakeoverCause {
         match self {
             Self::First => f.write_str("no node announced it before, as far as this speaker knows"),
             Self::Gone(from) => write!(f, "{from} is not responding"),
+            Self::Left(from) => write!(f, "the speaker of {from} was stopped"),
             Self::Unusable(from) => write!(f, "{from} may not announce addresses"),
             Self::NoInterface(from) => write!(f, "{from} has no usable interface for it"),
             Self::Preferred(from) => write!(f, "this node takes precedence over {from}"),

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::v1beta1::BGPPeer;
 use fairlead_crds::{names, objects, text};
+use fairlead_plan::Takeover;
 use fairlead_plan::conflicts::AddressConflict;
 use fairlead_plan::event_queue::{EventQueue, EventSubject, Occurrence, QueuedEvent};
 use fairlead_plan::node_status::{SessionPhase, SessionView, Sessions};
-use fairlead_plan::{Takeover, TakeoverCause};
 use fairlead_runtime::backoff::Backoff;
 use fairlead_runtime::client::chain;
 use fairlead_runtime::watch::REQUEST_TIMEOUT;
@@ -43,8 +43,6 @@ pub(crate) struct TakeoverReport {
     pub takeover: Takeover,
     /// The interfaces that announce the address.
     pub interfaces: Arc<str>,
-    /// True if the previous owner announced that it leaves the mesh.
-    pub has_left: bool,
     /// Time from the change that caused it to the announcement.
     pub duration: Duration,
     pub at: Timestamp,
@@ -181,7 +179,7 @@ impl EventsTask {
             %service,
             %address,
             interfaces = &*report.interfaces,
-            cause = reason_of(cause, report.has_left),
+            %cause,
             from = cause.previous_owner().map(|from| &**from),
             duration = ?report.duration,
             "announcing an address by L2"
@@ -193,10 +191,7 @@ impl EventsTask {
         let (node, interfaces) = (&self.node, &report.interfaces);
         let (reason, message) = match cause.previous_owner() {
             None => ("Announced", format!("{address} by {node} (L2) on {interfaces}")),
-            Some(from) => {
-                let why = reason_of(&cause, report.has_left);
-                ("Moved", format!("{address} from {from} to {node} (L2) on {interfaces}: {why}"))
-            }
+            Some(from) => ("Moved", format!("{address} from {from} to {node} (L2) on {interfaces}: {cause}")),
         };
         let occurrence = Occurrence { is_warning: false, reason, message, at: report.at };
         (EventSubject::Service(service), address.to_string(), occurrence)
@@ -210,14 +205,6 @@ fn conflict_occurrence(node: &str, report: ConflictReport) -> (EventSubject, Str
     let message = format!("{conflict} uses {address}; {node} {does}");
     let occurrence = Occurrence { is_warning: true, reason: names::ADDRESS_CONFLICT, message, at };
     (EventSubject::Service(service), format!("{address} conflict"), occurrence)
-}
-
-/// Returns the cause of a takeover. `has_left`: the previous owner announced that it leaves the mesh.
-fn reason_of(cause: &TakeoverCause, has_left: bool) -> String {
-    match cause {
-        TakeoverCause::Gone(from) if has_left => format!("the speaker of {from} was stopped"),
-        cause => cause.to_string(),
-    }
 }
 
 /// Returns what happened to a session, if it was established or lost since the last call.

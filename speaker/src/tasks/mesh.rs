@@ -60,8 +60,7 @@ pub(crate) struct MeshView {
     pub members: Members,
     /// Nodes whose speakers announced that they leave, and have not joined again.
     pub departed: BTreeSet<NodeName>,
-    /// Number of times another speaker joined, also again after a partition, in which it may have announced
-    /// all addresses.
+    /// See [`Mesh::arrivals`].
     pub arrivals: u64,
     /// The interfaces that the other speakers reported. Shared, because they rarely change.
     pub interfaces: Arc<NodeInterfaces>,
@@ -125,7 +124,6 @@ impl MeshTask {
         let mut buffer = vec![0; BUFFER_SIZE];
         let mut peers = None;
         let mut interfaces = None;
-        let mut arrivals = 0;
         let mut isolation = None;
         let mut inquiry: Option<JoinHandle<Evidence>> = None;
         let mut probe = Probe::start(self.detection, self.metrics.clone()).unwrap_or_else(|error| {
@@ -157,7 +155,6 @@ impl MeshTask {
                 mesh.handle_refusal(now, address);
             }
             let output = self.handle_output(&mut mesh, socket);
-            arrivals += output.arrivals;
             if let Some(probe) = &probe {
                 output.refuted.into_iter().for_each(|node| probe.refute(node));
             }
@@ -169,7 +166,7 @@ impl MeshTask {
                 isolation = mesh.isolation();
                 log_isolation(isolation);
             }
-            self.publish(&mesh, arrivals);
+            self.publish(&mesh);
             let deadline = mesh.poll_timeout();
             let stopped = tokio::select! {
                 // Datagrams come last: a host that sends many must not delay the timers or the leave message.
@@ -230,10 +227,7 @@ impl MeshTask {
         let mut output = Output::default();
         while let Some(event) = mesh.poll_event() {
             match event {
-                MeshEvent::Up(node) => {
-                    output.arrivals += 1;
-                    tracing::info!(%node, "speaker joined the mesh");
-                }
+                MeshEvent::Up(node) => tracing::info!(%node, "speaker joined the mesh"),
                 MeshEvent::Down(node) => tracing::warn!(%node, "speaker left the mesh or failed"),
                 MeshEvent::EvidenceNeeded => output.evidence_needed = true,
                 MeshEvent::SilenceRefuted(node) => {
@@ -253,7 +247,8 @@ impl MeshTask {
         output
     }
 
-    fn publish(&self, mesh: &Mesh, arrivals: u64) {
+    fn publish(&self, mesh: &Mesh) {
+        let arrivals = mesh.arrivals();
         self.membership.send_if_modified(|membership| {
             // Compared in place, so that nothing is allocated at rest.
             let equal = |known: &BTreeSet<NodeName>, now: &BTreeSet<String>| {
@@ -318,8 +313,6 @@ impl MeshTask {
 /// What [`MeshTask::handle_output`] found.
 #[derive(Default)]
 struct Output {
-    /// How many speakers joined.
-    arrivals: u64,
     /// An inquiry is due.
     evidence_needed: bool,
     /// Nodes that drop echo requests.

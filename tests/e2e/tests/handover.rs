@@ -2,13 +2,15 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use fairlead_e2e::{
-    SECOND, SOON, Shared, configure, expect_mesh, expect_owner, rounds, service_off_its_owner, streams,
+    LbService, SECOND, SOON, Shared, configure, expect_mesh, expect_owner, rounds, service_off_its_owner,
+    streams,
 };
 use fairlead_lab::sys::Signal;
-use fairlead_lab::{Carrier, Lab, Questions};
+use fairlead_lab::{Capture, Carrier, Lab, Message, Questions, ensure, wait_for};
 
 static LAB: Shared = Shared::new(Lab::builder, configure);
 
@@ -91,6 +93,62 @@ fn cable_cut_after_stop_loses_no_packet() {
         lab.mend().unwrap();
         speaker.spawn_again().unwrap();
         expect_mesh(&lab, SOON).unwrap();
+        service.delete(&lab).unwrap();
+    }
+}
+
+/// Returns the number of gratuitous ARP frames about these addresses.
+fn announcements(capture: &Capture, ips: &[IpAddr]) -> usize {
+    let frames = capture.frames();
+    let about = |message: &Message| match message {
+        Message::Arp { sender_ip, target_ip, .. } => {
+            sender_ip == target_ip && ips.contains(&IpAddr::V4(*sender_ip))
+        }
+        _ => false,
+    };
+    frames.iter().filter(|captured| about(&captured.frame.message)).count()
+}
+
+/// Waits until a second passes without an announcement.
+fn wait_for_silence(lab: &Lab, ips: &[IpAddr]) {
+    wait_for("announcements to end", SOON, || {
+        let capture = lab.capture_client()?;
+        std::thread::sleep(SECOND + SECOND / 5);
+        let count = announcements(&capture, ips);
+        ensure(count == 0, count).map_err(|count| anyhow::anyhow!("{count} announcements"))
+    })
+    .unwrap();
+}
+
+/// Most announcements of a rolling restart: three for each of the 24 moves. If a node learns from a third one
+/// that a speaker has left, it announces its addresses once more when the speaker is back.
+const ROLLING_RESTART: usize = 3 * 24 + 3 * 24;
+
+/// The restart of each of three speakers moves every address away once, and back.
+#[test]
+fn rolling_restart_announces_each_move_three_times() {
+    let lab = LAB.turn();
+    let services: Vec<_> =
+        (0..12).map(|n| LbService::new(&format!("rolling-{n}"), "l2").single("IPv4")).collect();
+    let ips: Vec<IpAddr> = services.iter().map(|service| service.up(&lab).unwrap()[0]).collect();
+    wait_for_silence(&lab, &ips);
+    let owners: Vec<String> =
+        ips.iter().map(|ip| lab.wait_for_owner(*ip, SOON).unwrap().to_owned()).collect();
+    let capture = lab.capture_client().unwrap();
+    for node in lab.nodes() {
+        let status = node.speaker().unwrap().terminate(10 * SECOND).unwrap();
+        assert!(status.success(), "{status}");
+        node.speaker().unwrap().spawn_again().unwrap();
+        expect_mesh(&lab, SOON).unwrap();
+        for (ip, owner) in ips.iter().zip(&owners) {
+            expect_owner(&lab, *ip, owner, SOON).unwrap();
+        }
+        wait_for_silence(&lab, &ips);
+    }
+    let count = announcements(&capture, &ips);
+    eprintln!("{count} announcements for 24 moves");
+    assert!((24..=ROLLING_RESTART).contains(&count), "{count} announcements");
+    for service in services {
         service.delete(&lab).unwrap();
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use fairlead_l2::{ALL_NODES, InterfaceSet, Transmit};
+use fairlead_l2::{ALL_NODES, Claim, InterfaceSet, Transmit};
 
 use crate::fixture::{
     BROADCAST, CLIENT, ETH0, ETH1, Fixture, V4, V6, arp_request, conflict, interface, ipv6, mac, solicitation,
@@ -35,6 +35,26 @@ fn take_over_is_announced_for_five_seconds() {
 }
 
 #[test]
+fn planned_move_is_announced_by_three_frames() {
+    let mut fixture = Fixture::new(&[(ETH0, "eth0")]);
+    let claim = Claim { is_planned: true, ..Claim::default() };
+    fixture.responder.claim(fixture.now, V4, InterfaceSet::All, claim);
+    fixture.responder.claim(fixture.now, V6, InterfaceSet::All, claim);
+    let mut sent = [Vec::new(), Vec::new()];
+    for (at, transmit) in fixture.run() {
+        match transmit {
+            Transmit::Arp { frame, .. } => sent[0].push((at, frame[21])),
+            Transmit::Ndp { message, .. } => sent[1].push((at, message[0])),
+        }
+    }
+    let [requests_and_replies, advertisements] = sent;
+    assert_eq!(requests_and_replies, [(0, 1), (100, 2), (350, 1)]);
+    assert_eq!(advertisements, [(0, 136), (100, 136), (350, 136)]);
+    fixture.set_interface(interface(ETH1, "eth1"));
+    assert_eq!(fixture.run().len(), 14 + 7, "a new interface is not part of the move");
+}
+
+#[test]
 fn announce_unchanged_sends_nothing() {
     let mut fixture = Fixture::new(&[(ETH0, "eth0")]);
     fixture.announce(V4, InterfaceSet::All);
@@ -42,11 +62,11 @@ fn announce_unchanged_sends_nothing() {
     fixture.announce(V4, InterfaceSet::All);
     assert_eq!(fixture.run(), []);
     fixture.responder.announce_all_again(fixture.now);
-    assert_eq!(fixture.run().len(), 2, "one announcement on request");
+    assert_eq!(fixture.run().len(), 1, "one frame on request");
     fixture.announce(V6, InterfaceSet::All);
     fixture.sent();
     fixture.responder.announce_all_again(fixture.now);
-    assert_eq!(fixture.run().len(), 2 + 6, "announcements that have begun continue");
+    assert_eq!(fixture.run().len(), 1 + 6, "announcements that have begun continue");
 }
 
 #[test]

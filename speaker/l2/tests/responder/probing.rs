@@ -9,7 +9,7 @@ use crate::fixture::{
 };
 
 const SPEAKER: Mac = [0x02, 0, 0, 0, 2, 1];
-const PROBE: Claim = Claim { probe: true, on_conflict: OnConflict::Keep };
+const PROBE: Claim = Claim { probe: true, is_planned: false, on_conflict: OnConflict::Keep };
 
 fn claim(fixture: &mut Fixture, address: std::net::IpAddr, claim: Claim) {
     fixture.responder.claim(fixture.now, address, InterfaceSet::All, claim);
@@ -211,7 +211,7 @@ fn handover_or_withdrawal_ends_the_probes() {
 
 #[test]
 fn yielding_claim_leaves_address_to_host_that_announces_it() {
-    let yields = Claim { probe: false, on_conflict: OnConflict::Yield };
+    let yields = Claim { on_conflict: OnConflict::Yield, ..Claim::default() };
     let mut fixture = Fixture::new(&[(ETH0, "eth0")]);
     claim(&mut fixture, V4, yields);
     claim(&mut fixture, V6, yields);

@@ -363,6 +363,26 @@ fn restarted_speaker_is_member_within_a_second() {
 }
 
 #[test]
+fn speaker_that_left_has_announced_nothing_when_it_returns() {
+    for (leaves, expected) in [(true, 0), (false, 1)] {
+        let mut network = Network::new(3, 5);
+        network.run_for(JOINED);
+        let arrivals = |network: &Network| network.running(1).unwrap().arrivals();
+        let before = arrivals(&network);
+        if leaves {
+            network.leave(0);
+            network.run_for(ms(300));
+        }
+        network.kill(0);
+        network.run_for(secs(3));
+        network.start(0, 10);
+        network.run_for(secs(2));
+        assert_eq!(network.alive(1).len(), 3);
+        assert_eq!(arrivals(&network) - before, expected, "it leaves: {leaves}");
+    }
+}
+
+#[test]
 fn node_with_another_address_stays_member() {
     for (size, seed) in [(2, 1), (3, 2), (10, 3)] {
         let mut network = Network::new(size, seed);

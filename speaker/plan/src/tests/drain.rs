@@ -101,7 +101,7 @@ fn drain_that_ends_during_the_wait_keeps_routes() {
             AnnouncementChange::L2Announce {
                 address: ip("192.0.2.1"),
                 interfaces: InterfaceSet::All,
-                claim: Default::default(),
+                claim: fairlead_l2::Claim { is_planned: true, ..Default::default() },
             },
         ]
     );

@@ -51,6 +51,15 @@ fn owner_that_is_no_member_is_gone() {
 }
 
 #[test]
+fn owner_that_announced_its_leave_has_left() {
+    let (mut world, owner, mut plan) = successor();
+    plan.set_departed(&[NodeName::from(owner.as_str())].into());
+    world.live.as_mut().unwrap().remove(&owner);
+    plan.set_live(world.live_names().as_ref());
+    assert_eq!(takeovers(&mut plan), one(TakeoverCause::Left(owner.into())));
+}
+
+#[test]
 fn excluded_owner_is_unusable() {
     let (world, owner, mut plan) = successor();
     let node = Node { excluded: true, ..world.nodes[&owner].clone() };
