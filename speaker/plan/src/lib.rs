@@ -52,12 +52,13 @@
 //!
 //! Beside the plan, [`membership_gate`] decides when to act on the mesh's view of the other speakers,
 //! [`node_status`] builds the status of the `Speaker` object, [`speaker_object`] decides when to write it,
-//! and [`silent_speakers`] which speakers of other nodes this one reports, and [`event_queue`] when Events
-//! are sent.
+//! [`silent_speakers`] which speakers of other nodes this one reports, [`occurrences`] what Events say, and
+//! [`event_queue`] and [`bfd_lateness`] when they are sent.
 
 #![forbid(unsafe_code)]
 
 pub mod announced_lists;
+pub mod bfd_lateness;
 mod candidates;
 mod change;
 mod config_diff;
@@ -75,6 +76,7 @@ mod links;
 pub mod membership_gate;
 pub mod node_status;
 mod nodes;
+pub mod occurrences;
 mod open_peers;
 mod peer_edit;
 mod plan;

@@ -1,7 +1,6 @@
 //! Events about the L2 addresses that this node takes over, and about its BGP sessions, and the same in the
-//! log. `fairlead_plan::event_queue` decides when they are sent.
+//! log. `fairlead_plan::occurrences` decides what they say, `fairlead_plan::event_queue` when they are sent.
 
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,9 +10,9 @@ use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::v1beta1::BGPPeer;
 use fairlead_crds::{names, objects, text};
 use fairlead_plan::Takeover;
-use fairlead_plan::conflicts::AddressConflict;
-use fairlead_plan::event_queue::{EventQueue, EventSubject, Occurrence, QueuedEvent};
-use fairlead_plan::node_status::{SessionPhase, SessionView, Sessions};
+use fairlead_plan::event_queue::{EventQueue, EventSubject, QueuedEvent};
+use fairlead_plan::node_status::Sessions;
+use fairlead_plan::occurrences::{ConflictReport, SessionChanges, TakeoverReport};
 use fairlead_runtime::backoff::Backoff;
 use fairlead_runtime::client::chain;
 use fairlead_runtime::watch::REQUEST_TIMEOUT;
@@ -36,25 +35,6 @@ use super::sleep_until_or_forever;
 const CLUSTER_NAMESPACE: &str = "default";
 /// Number of log lines that are written before other tasks get their turn.
 const LINES_PER_TURN: usize = 16;
-
-/// A takeover for the log and an Event.
-#[derive(Debug)]
-pub(crate) struct TakeoverReport {
-    pub takeover: Takeover,
-    /// The interfaces that announce the address.
-    pub interfaces: Arc<str>,
-    /// Time from the change that caused it to the announcement.
-    pub duration: Duration,
-    pub at: Timestamp,
-}
-
-/// A conflict for an Event; the L2 task has logged it.
-#[derive(Debug)]
-pub(crate) struct ConflictReport {
-    pub service: Arc<ObjectKey>,
-    pub conflict: AddressConflict,
-    pub at: Timestamp,
-}
 
 type Key = (Arc<ObjectKey>, IpAddr);
 
@@ -79,7 +59,7 @@ pub(crate) fn conflict_channel() -> (ConflictSender, ConflictReceiver) {
 impl ConflictSender {
     /// Reports a conflict, in place of one about the same address that was not handled yet.
     pub(crate) fn send(&self, report: ConflictReport) {
-        self.0.send((report.service.clone(), report.conflict.address), report);
+        self.0.send(report.key(), report);
     }
 }
 
@@ -96,7 +76,7 @@ pub(crate) fn takeover_channel() -> (TakeoverSender, TakeoverReceiver) {
 impl TakeoverSender {
     /// Reports a takeover, in place of one of the same address that was not handled yet.
     pub(crate) fn send(&self, report: TakeoverReport) {
-        self.0.send((report.takeover.service.clone(), report.takeover.address), report);
+        self.0.send(report.key(), report);
     }
 }
 
@@ -116,7 +96,7 @@ impl EventsTask {
     /// Sends Events until stopped. One request is in flight at a time.
     pub(crate) async fn run(mut self) {
         let mut queue = EventQueue::default();
-        let mut established = BTreeMap::new();
+        let mut session_changes = SessionChanges::default();
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
         let mut in_flight: JoinSet<(QueuedEvent, Result<(), Error>)> = JoinSet::new();
         let mut lines: usize = 0;
@@ -143,7 +123,7 @@ impl EventsTask {
                     // The sender ends with the speaker.
                     let Some(report) = report else { return };
                     self.log(&report);
-                    let (subject, part, occurrence) = self.occurrence(report);
+                    let (subject, part, occurrence) = report.occurrence(&self.node);
                     queue.push(subject, part, occurrence);
                     lines += 1;
                     if lines.is_multiple_of(LINES_PER_TURN) {
@@ -152,21 +132,18 @@ impl EventsTask {
                 }
                 report = self.conflicts.0.recv() => {
                     let Some(report) = report else { return };
-                    let (subject, part, occurrence) = conflict_occurrence(&self.node, report);
+                    let (subject, part, occurrence) = report.occurrence(&self.node);
                     queue.push(subject, part, occurrence);
                 }
                 changed = self.sessions.changed() => {
                     if changed.is_err() {
                         return;
                     }
-                    let sessions = self.sessions.borrow_and_update().clone();
-                    for (peer, view) in &sessions {
-                        if let Some(occurrence) = session_change(&self.node, &mut established, peer, view) {
-                            let subject = EventSubject::BgpPeer(peer.as_str().into());
-                            queue.push(subject, String::new(), occurrence);
-                        }
+                    let sessions = self.sessions.borrow_and_update();
+                    let changes = session_changes.handle_sessions(&self.node, &sessions, Timestamp::now());
+                    for (subject, occurrence) in changes {
+                        queue.push(subject, String::new(), occurrence);
                     }
-                    established.retain(|peer, _| sessions.contains_key(peer));
                 }
                 () = sleep_until_or_forever(due) => {}
             }
@@ -184,51 +161,6 @@ impl EventsTask {
             duration = ?report.duration,
             "announcing an address by L2"
         );
-    }
-
-    fn occurrence(&self, report: TakeoverReport) -> (EventSubject, String, Occurrence) {
-        let Takeover { service, address, cause, .. } = report.takeover;
-        let (node, interfaces) = (&self.node, &report.interfaces);
-        let (reason, message) = match cause.previous_owner() {
-            None => ("Announced", format!("{address} by {node} (L2) on {interfaces}")),
-            Some(from) => ("Moved", format!("{address} from {from} to {node} (L2) on {interfaces}: {cause}")),
-        };
-        let occurrence = Occurrence { is_warning: false, reason, message, at: report.at };
-        (EventSubject::Service(service), address.to_string(), occurrence)
-    }
-}
-
-fn conflict_occurrence(node: &str, report: ConflictReport) -> (EventSubject, String, Occurrence) {
-    let ConflictReport { service, conflict, at } = report;
-    let address = conflict.address;
-    let does = if conflict.is_left { "does not announce it" } else { "announces it nevertheless" };
-    let message = format!("{conflict} uses {address}; {node} {does}");
-    let occurrence = Occurrence { is_warning: true, reason: names::ADDRESS_CONFLICT, message, at };
-    (EventSubject::Service(service), format!("{address} conflict"), occurrence)
-}
-
-/// Returns what happened to a session, if it was established or lost since the last call.
-fn session_change(
-    node: &str,
-    established: &mut BTreeMap<String, bool>,
-    peer: &str,
-    view: &SessionView,
-) -> Option<Occurrence> {
-    let is_up = view.phase == SessionPhase::Established;
-    let was_up = established.insert(peer.to_owned(), is_up).unwrap_or_default();
-    let at = Timestamp::now();
-    let address = &view.address;
-    match (was_up, is_up) {
-        (false, true) => {
-            let message = format!("the session of {node} with {address} is established");
-            Some(Occurrence { is_warning: false, reason: "SessionUp", message, at })
-        }
-        (true, false) => {
-            let error = view.last_error.as_ref().map_or("the session ended", |error| error.text.as_str());
-            let message = format!("{node} has lost the session with {address}: {error}");
-            Some(Occurrence { is_warning: true, reason: "SessionDown", message, at })
-        }
-        _ => None,
     }
 }
 
@@ -305,34 +237,5 @@ fn event_object(event: &QueuedEvent, regarding: ObjectReference, namespace: &str
         reporting_controller: Some(names::SPEAKER.to_owned()),
         reporting_instance: Some(node.chars().take(128).collect()),
         ..Event::default()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use fairlead_plan::node_status::Series;
-
-    use super::*;
-
-    #[test]
-    fn session_changes_are_reported_once() {
-        let mut established = BTreeMap::new();
-        let view = |phase, error: Option<&str>| SessionView {
-            address: "192.0.2.1".to_owned(),
-            phase,
-            last_error: error.map(|text| Series { text: text.to_owned(), ..Series::default() }),
-            ..SessionView::default()
-        };
-        let mut change = |phase, error| {
-            let change = session_change("n1", &mut established, "tor", &view(phase, error));
-            change.map(|occurrence| (occurrence.reason, occurrence.is_warning, occurrence.message))
-        };
-        assert_eq!(change(SessionPhase::Connecting, Some("connection refused")), None, "it never was up");
-        let up = ("SessionUp", false, "the session of n1 with 192.0.2.1 is established".to_owned());
-        assert_eq!(change(SessionPhase::Established, None), Some(up));
-        assert_eq!(change(SessionPhase::Established, None), None);
-        let down = change(SessionPhase::Connecting, Some("hold timer expired"));
-        let message = "n1 has lost the session with 192.0.2.1: hold timer expired".to_owned();
-        assert_eq!(down, Some(("SessionDown", true, message)));
     }
 }

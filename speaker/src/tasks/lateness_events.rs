@@ -1,10 +1,10 @@
 //! Events about a Node that is too late for its BFD sessions. The status counts each case, and `kubectl
-//! describe node` shows the Events.
+//! describe node` shows the Events. `fairlead_plan::bfd_lateness` decides when they are sent.
 
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use fairlead_crds::{names, text};
+use fairlead_plan::bfd_lateness::{BfdLateness, Wait};
 use fairlead_plan::node_status::Sessions;
 use fairlead_runtime::client::chain;
 use fairlead_runtime::watch::REQUEST_TIMEOUT;
@@ -19,8 +19,6 @@ use tokio::time::timeout;
 
 use super::sleep_until_or_forever;
 
-/// Shortest time between two Events.
-const PAUSE: Duration = Duration::from_secs(600);
 /// Namespace of Events about objects that have none, such as Nodes.
 const NAMESPACE: &str = "default";
 
@@ -36,11 +34,11 @@ impl LatenessEventsTask {
     /// Sends Events until the sender of the sessions is dropped.
     pub(crate) async fn run(mut self) {
         let api: Api<Event> = Api::namespaced(self.client.clone(), NAMESPACE);
-        let mut lateness = Lateness::default();
+        let mut lateness = BfdLateness::default();
         loop {
             let wait = {
                 let sessions = self.sessions.borrow_and_update();
-                lateness.look_at(&sessions);
+                lateness.handle_sessions(&sessions);
                 lateness.wait(Instant::now())
             };
             if wait == Wait::Now {
@@ -62,61 +60,6 @@ impl LatenessEventsTask {
                 () = sleep_until_or_forever(until) => {}
             }
         }
-    }
-}
-
-/// The time of the next Event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wait {
-    Now,
-    Until(Instant),
-    /// No session was late since the last Event.
-    Forever,
-}
-
-/// The number of times that each session was late, and the sessions for the next Event. Contains no I/O.
-#[derive(Debug, Default)]
-struct Lateness {
-    /// The count of each peer in the status, as observed last.
-    seen: BTreeMap<String, i64>,
-    /// Peers whose count increased since the last Event.
-    late: Vec<String>,
-    /// The earliest time of the next Event; `None` before the first.
-    next: Option<Instant>,
-}
-
-impl Lateness {
-    /// Records the counts of the sessions.
-    fn look_at(&mut self, sessions: &Sessions) {
-        let counts: BTreeMap<String, i64> = sessions
-            .iter()
-            .filter_map(|(peer, session)| Some((peer.clone(), session.bfd.as_ref()?.lateness)))
-            .collect();
-        for (peer, count) in &counts {
-            let before = self.seen.get(peer).copied().unwrap_or_default();
-            if *count > before && !self.late.contains(peer) {
-                self.late.push(peer.clone());
-            }
-        }
-        self.seen = counts;
-    }
-
-    fn wait(&self, now: Instant) -> Wait {
-        match self.next {
-            _ if self.late.is_empty() => Wait::Forever,
-            Some(at) if at > now => Wait::Until(at),
-            _ => Wait::Now,
-        }
-    }
-
-    /// Returns the text of the Event that is sent at `now`.
-    fn take(&mut self, now: Instant) -> String {
-        self.next = now.checked_add(PAUSE);
-        let peers = std::mem::take(&mut self.late).join(", ");
-        format!(
-            "the speaker was too late to detect a failure by BFD, and waited for another packet (BGPPeer \
-             {peers}); grant it the capability SYS_NICE, raise its request of processor time, or use longer intervals"
-        )
     }
 }
 
@@ -148,40 +91,7 @@ fn event(node: &str, note: &str, at: Timestamp) -> Event {
 
 #[cfg(test)]
 mod tests {
-    use fairlead_crds::v1beta1::BFDSession;
-    use fairlead_plan::node_status::SessionView;
-
     use super::*;
-
-    fn sessions(counts: &[(&str, i64)]) -> Sessions {
-        let view = |lateness| SessionView {
-            bfd: Some(BFDSession { lateness, ..BFDSession::default() }),
-            ..SessionView::default()
-        };
-        counts.iter().map(|(peer, lateness)| ((*peer).to_owned(), view(*lateness))).collect()
-    }
-
-    #[test]
-    fn events_are_paced_and_name_the_late_sessions() {
-        let start = Instant::now();
-        let mut lateness = Lateness::default();
-        lateness.look_at(&sessions(&[("a", 0), ("b", 0)]));
-        assert_eq!(lateness.wait(start), Wait::Forever);
-        lateness.look_at(&sessions(&[("a", 1), ("b", 0)]));
-        assert_eq!(lateness.wait(start), Wait::Now);
-        assert!(lateness.take(start).contains("(BGPPeer a)"));
-        assert_eq!(lateness.wait(start), Wait::Forever);
-
-        lateness.look_at(&sessions(&[("a", 2), ("b", 4)]));
-        assert_eq!(lateness.wait(start), Wait::Until(start + PAUSE));
-        let later = start + PAUSE;
-        assert_eq!(lateness.wait(later), Wait::Now);
-        assert!(lateness.take(later).contains("(BGPPeer a, b)"));
-        // A session that was created again counts from zero.
-        lateness.look_at(&sessions(&[("a", 0)]));
-        lateness.look_at(&sessions(&[("a", 0)]));
-        assert_eq!(lateness.wait(later), Wait::Forever);
-    }
 
     #[test]
     fn event_regards_the_node_as_the_kubelet_does() {
