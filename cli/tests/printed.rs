@@ -10,6 +10,7 @@ mod scene;
 use std::path::{Path, PathBuf};
 
 use fairlead_apiserver::Fault;
+use fairlead_crds::stopped_speaker;
 use scene::{LONG_AGO, Scene, ago, announced, condition, daemonset, down, interfaces, refused, silent};
 use serde_json::{Value, json};
 
@@ -103,16 +104,17 @@ async fn node_without_interface_is_no_candidate() {
 async fn killed_and_stopped_speakers_are_named() {
     let scene = Scene::start("speakers").await;
     scene.healthy().await;
+    let idle = |peer: &str, address: &str| json!({ "peer": peer, "address": address, "state": "Idle" });
     let dead = |reason: &str, message: &str| {
         json!({ "ready": false, "conditions": [condition("Ready", "False", reason, message)],
-                "sessions": [], "establishedSessions": null, "l2": { "announced": 0, "complete": true, "addresses": [] },
+                "sessions": [idle("tor1", "10.0.0.1"), idle("tor2", "10.0.0.2")],
+                "establishedSessions": "0/2", "l2": { "announced": 0, "complete": true, "addresses": [] },
                 "bgp": { "announced": 0, "complete": true, "addresses": [] } })
     };
-    let by = fairlead_crds::stopped_speaker::NOT_RESPONDING;
-    scene.speaker("n2", dead("NotResponding", by)).await;
-    scene.speaker("n3", dead("Stopped", "the speaker has stopped")).await;
+    scene.speaker("n2", dead("NotResponding", stopped_speaker::NOT_RESPONDING)).await;
+    scene.speaker("n3", dead("Stopped", stopped_speaker::STOPPED)).await;
     for peer in ["tor1", "tor2"] {
-        scene.sessions(peer, "1/1").await;
+        scene.sessions(peer, "1/3").await;
     }
     let pods = json!({ "metadata": { "name": "fairlead-speaker", "namespace": "fairlead-system" },
                        "status": daemonset(1) });

@@ -12,8 +12,15 @@ use crate::conditions::{self, NewCondition, RawCondition};
 use crate::names::{READY, reasons};
 use crate::v1beta1::{Announced, L2Status, Session, Speaker, SpeakerStatus};
 
-/// State of the BGP sessions of a speaker that does not respond (RFC 4271).
+/// State of the BGP sessions of a speaker that does not run (RFC 4271).
 const IDLE: &str = "Idle";
+
+/// Message of the condition `Ready` with the reason `Stopped`, of a speaker that is expected to start again.
+pub const STOPPED: &str = "the speaker has stopped";
+
+/// The same, of a speaker whose Node is to remain without one.
+pub const LEFT: &str = "the speaker has stopped, and its Node is to remain without one: it is being drained \
+     or shut down, or the DaemonSet was deleted";
 
 /// Message of the condition `Ready` with the reason `NotResponding`.
 pub const NOT_RESPONDING: &str =
@@ -29,10 +36,13 @@ pub fn stopping(before: &SpeakerStatus, now: Timestamp) -> SpeakerStatus {
     }
 }
 
-/// Returns the status of a speaker that has stopped.
-pub fn stopped(before: &SpeakerStatus, now: Timestamp) -> SpeakerStatus {
-    let ready = NewCondition::new(READY, false, reasons::STOPPED, "the speaker has stopped");
-    without_announcements(before, ready, now)
+/// Returns the status of a speaker that has stopped. `is_expected`: it is expected to start again. Then its
+/// BGP sessions remain, so that the BGPPeers count them as not established; else its Node is to have none.
+pub fn stopped(before: &SpeakerStatus, is_expected: bool, now: Timestamp) -> SpeakerStatus {
+    let message = if is_expected { STOPPED } else { LEFT };
+    let ready = NewCondition::new(READY, false, reasons::STOPPED, message);
+    let stopped = without_announcements(before, ready, now);
+    if is_expected { with_idle_sessions(stopped, before) } else { stopped }
 }
 
 /// Returns the status of a speaker that does not respond; `None` if its object already shows that it does not
@@ -48,12 +58,8 @@ pub fn not_responding(
         return None;
     }
     let ready = NewCondition::new(READY, false, reasons::NOT_RESPONDING, NOT_RESPONDING);
-    let sessions: Vec<Session> = before.sessions.iter().map(idle).collect();
-    Some(SpeakerStatus {
-        established_sessions: (!sessions.is_empty()).then(|| format!("0/{}", sessions.len())),
-        sessions,
-        ..without_announcements(before, ready.observed_generation(generation), now)
-    })
+    let silent = without_announcements(before, ready.observed_generation(generation), now);
+    Some(with_idle_sessions(silent, before))
 }
 
 /// Returns the server-side apply patch of the status subresource that reports that a speaker does not
@@ -94,6 +100,13 @@ fn without_announcements(before: &SpeakerStatus, ready: NewCondition, now: Times
         conditions: with_ready(&before.conditions, ready, now),
         ..SpeakerStatus::default()
     }
+}
+
+/// Adds the sessions that the speaker should have, none of them established.
+fn with_idle_sessions(status: SpeakerStatus, before: &SpeakerStatus) -> SpeakerStatus {
+    let sessions: Vec<Session> = before.sessions.iter().map(idle).collect();
+    let established_sessions = (!sessions.is_empty()).then(|| format!("0/{}", sessions.len()));
+    SpeakerStatus { established_sessions, sessions, ..status }
 }
 
 fn with_ready(before: &[RawCondition], ready: NewCondition, now: Timestamp) -> Vec<RawCondition> {
@@ -170,13 +183,10 @@ mod tests {
     }
 
     #[test]
-    fn stopped_speaker_announces_nothing_and_has_no_session() {
-        let status = stopped(&stopping(&running(), at(9)), at(12));
+    fn stopped_speaker_announces_nothing() {
+        let status = stopped(&stopping(&running(), at(9)), true, at(12));
         assert_eq!(ready(&status), ("False", "Stopped", Some(at(9))));
-        assert_eq!(
-            (status.ready, status.sessions.len(), status.established_sessions),
-            (Some(false), 0, None)
-        );
+        assert_eq!(status.ready, Some(false));
         assert_eq!(status.l2.as_ref().unwrap().interfaces, Some(vec![]));
         for announced in [status.l2.map(|l2| l2.announced), status.bgp] {
             let announced = announced.unwrap();
@@ -187,6 +197,25 @@ mod tests {
         }
         assert_eq!((status.not_announced.len(), status.not_announced_count), (0, Some(0)));
         assert_eq!(status.conditions[0], running().conditions[0], "the node remains eligible");
+    }
+
+    #[test]
+    fn sessions_are_wanted_while_the_node_is_to_have_a_speaker() {
+        let (running, now) = (running(), at(9));
+        let without = SpeakerStatus { sessions: vec![], established_sessions: None, ..running.clone() };
+        for (what, status, wanted) in [
+            ("runs", running.clone(), Some("1/1")),
+            ("is stopping", stopping(&running, now), Some("1/1")),
+            ("restarts", stopped(&running, true, now), Some("0/1")),
+            ("does not respond", not_responding(&running, None, now).unwrap(), Some("0/1")),
+            ("is to remain without one", stopped(&running, false, now), None),
+            ("restarts without BGPPeers", stopped(&without, true, now), None),
+        ] {
+            assert_eq!(status.established_sessions.as_deref(), wanted, "{what}");
+            assert_eq!(status.sessions.is_empty(), wanted.is_none(), "{what}");
+            let up = status.sessions.iter().filter(|session| session.state == "Established").count();
+            assert_eq!(up > 0, wanted == Some("1/1"), "{what}");
+        }
     }
 
     #[test]
@@ -207,7 +236,8 @@ mod tests {
     fn speaker_that_does_not_run_is_not_reported_again() {
         let table = [
             stopping(&running(), at(2)),
-            stopped(&running(), at(2)),
+            stopped(&running(), true, at(2)),
+            stopped(&running(), false, at(2)),
             not_responding(&running(), None, at(2)).unwrap(),
             SpeakerStatus::default(),
         ];

@@ -354,6 +354,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     l2_sender.hand_over_all();
     stop.cancel();
     stop_phase.send_replace(Some(StopPhase::Stopping));
+    let mut is_expected = true;
     let stop_bgp = async {
         let result = match coordinator_result {
             Some(result) => result,
@@ -365,6 +366,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
                 Some(departure) => (format!("{SHUTDOWN_TEXT}: {departure}"), false),
                 None => (SHUTDOWN_TEXT.to_owned(), true),
             };
+            is_expected = restart;
             peers.shut_down(&text, restart, flags.drain_wait, BGP_SHUTDOWN_TIMEOUT).await;
             // After BGP: FRR would end an established BGP session for an AdminDown.
             bfd.shut_down(BFD_SHUTDOWN_TIMEOUT).await;
@@ -380,7 +382,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     tokio::join!(stop_bgp, hand_over_l2);
     // Kept until here: the L2 task ends with the last sender of its commands.
     drop(l2_sender);
-    stop_phase.send_replace(Some(StopPhase::Stopped));
+    stop_phase.send_replace(Some(StopPhase::Stopped { is_expected }));
     if timeout(LAST_WRITE_TIMEOUT, speaker_object).await.is_err() {
         tracing::warn!(
             "no response from the API server: the Speaker object does not show that the speaker has stopped"

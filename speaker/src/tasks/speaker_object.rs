@@ -97,7 +97,7 @@ impl SpeakerObjectTask {
                     }
                 }
             }
-            if phase == Some(StopPhase::Stopped) || self.stop.changed().await.is_err() {
+            if matches!(phase, Some(StopPhase::Stopped { .. })) || self.stop.changed().await.is_err() {
                 return;
             }
         }

@@ -92,8 +92,8 @@ fn stopped_speaker_shows_so_when_its_process_ends() {
     let object = speaker(&lab, "n2").unwrap();
     assert_eq!(readiness(&object), "false/Stopped");
     expect_nothing_announced(&object);
-    assert_eq!(object["status"]["sessions"], Value::Null);
-    expect_peers(&lab, "2/2", PEER_BUDGET);
+    assert_eq!(object["status"]["establishedSessions"], "0/2");
+    expect_peers(&lab, "2/3", PEER_BUDGET);
     // No other speaker writes anything into it.
     std::thread::sleep(4 * SECOND);
     assert_eq!(speaker(&lab, "n2").unwrap(), object);
@@ -102,6 +102,37 @@ fn stopped_speaker_shows_so_when_its_process_ends() {
     expect_readiness(&lab, "n2", "true/Running", SOON);
     expect_peers(&lab, "3/3", SOON);
     service.delete(&lab).unwrap();
+}
+
+/// Sets or removes the label that drains a node, and waits until its speaker shows it.
+fn drain(lab: &Lab, node: &str, value: Value, status: &str) {
+    let object = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": node } });
+    let patch = json!({ "metadata": { "labels": { "fairlead.dev/drain": value } } });
+    lab.api().unwrap().merge(object, patch).unwrap();
+    wait_for(format!("Drained={status} of {node}"), SOON, || {
+        let object = speaker(lab, node)?;
+        ensure!(condition(&object, "Drained").is_some_and(|drained| drained["status"] == status), "{object}");
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn stopped_speaker_of_a_drained_node_is_not_wanted() {
+    let lab = LAB.turn();
+    expect_peers(&lab, "3/3", SOON);
+    drain(&lab, "n2", json!("true"), "True");
+    expect_peers(&lab, "3/3", SOON);
+    let process = lab.node("n2").unwrap().speaker().unwrap();
+    process.terminate(10 * SECOND).unwrap();
+    let object = speaker(&lab, "n2").unwrap();
+    assert_eq!(readiness(&object), "false/Stopped");
+    expect_nothing_announced(&object);
+    assert_eq!(object["status"]["sessions"], Value::Null);
+    expect_peers(&lab, "2/2", PEER_BUDGET);
+    process.spawn_again().unwrap();
+    drain(&lab, "n2", Value::Null, "False");
+    expect_peers(&lab, "3/3", SOON);
 }
 
 #[test]
@@ -260,7 +291,7 @@ fn services_are_not_advertised_while_all_speakers_are_stopped() {
         assert_eq!(readiness(&speaker(&lab, node.name()).unwrap()), "false/Stopped");
     }
     expect_advertised(&lab, &service, "False/NoSpeaker", SOON);
-    expect_peers(&lab, "0/0", PEER_BUDGET);
+    expect_peers(&lab, "0/3", PEER_BUDGET);
     for node in lab.nodes() {
         node.speaker().unwrap().spawn_again().unwrap();
     }

@@ -11,7 +11,10 @@ pub enum StopPhase {
     /// It withdraws its announcements.
     Stopping,
     /// It announces nothing, and all sessions have ended.
-    Stopped,
+    Stopped {
+        /// True if it is expected to start again.
+        is_expected: bool,
+    },
 }
 
 impl SpeakerObject {
@@ -21,7 +24,7 @@ impl SpeakerObject {
         let before = self.written.status.as_ref()?;
         let status = match phase {
             StopPhase::Stopping => stopped_speaker::stopping(before, time),
-            StopPhase::Stopped => stopped_speaker::stopped(before, time),
+            StopPhase::Stopped { is_expected } => stopped_speaker::stopped(before, is_expected, time),
         };
         let patch = self.status_patch(&status);
         self.written.status = Some(status);

@@ -254,10 +254,16 @@ fn deletion_during_a_write_causes_another_write() {
 fn stopping_speaker_writes_twice_without_an_interval() {
     let mut bench = Bench::new();
     bench.report.summary.ready = true;
-    assert_eq!(bench.object.stop(StopPhase::Stopped, Timestamp::UNIX_EPOCH), None, "there is no object");
+    assert_eq!(
+        bench.object.stop(StopPhase::Stopped { is_expected: true }, Timestamp::UNIX_EPOCH),
+        None,
+        "there is no object"
+    );
     assert_eq!(bench.poll(0), (true, true));
     bench.object.handle_written(bench.at(0));
-    for (phase, reason) in [(StopPhase::Stopping, "Stopping"), (StopPhase::Stopped, "Stopped")] {
+    for (phase, reason) in
+        [(StopPhase::Stopping, "Stopping"), (StopPhase::Stopped { is_expected: true }, "Stopped")]
+    {
         let mut write = bench.object.stop(phase, Timestamp::UNIX_EPOCH).unwrap();
         write.set_observed_generation(Some(7));
         let status = &write.status.unwrap()["status"];
