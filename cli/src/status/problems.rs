@@ -239,8 +239,8 @@ fn claims(snapshot: &Snapshot) -> Vec<Problem> {
     refused.collect()
 }
 
-/// Full pools, if a Service waits for one of their addresses, or if the next Service would: a pool that holds as
-/// many addresses as its Services need is no problem.
+/// Full pools, if a Service waits for one of their addresses, or if the next Service would: a pool that holds
+/// as many addresses as its Services need is no problem.
 fn exhausted_pools(snapshot: &Snapshot, services: &[ServiceStatus]) -> Vec<Problem> {
     let waits = |service: &ServiceStatus| service.reason == POOL_EXHAUSTED;
     let automatic: Vec<_> = snapshot.pools.iter().filter(|pool| pool.spec.auto_assign).collect();

@@ -251,8 +251,8 @@ impl Responder {
         self.own_macs = own_macs;
     }
 
-    /// Replaces the link-layer addresses of the other speakers: what they say about an address is no conflict.
-    /// An address that was left to one of them is probed again at once.
+    /// Replaces the link-layer addresses of the other speakers: what they say about an address is no
+    /// conflict. An address that was left to one of them is probed again at once.
     pub fn set_speaker_macs(&mut self, now: Instant, speaker_macs: BTreeSet<Mac>) {
         for address in self.probing.blocked_by(&speaker_macs) {
             self.probing.start(now, address);
@@ -391,7 +391,8 @@ impl Responder {
         self.yielded.pop_front()
     }
 
-    /// Returns the next address that was probed, and is announced now because no other host has it. Call until
+    /// Returns the next address that was probed, and is announced now because no other host has it. Call
+    /// until
     /// `None` after every other call.
     pub fn poll_confirmed(&mut self) -> Option<IpAddr> {
         self.confirmed.pop_front()

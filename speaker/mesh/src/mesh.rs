@@ -341,8 +341,8 @@ impl Mesh {
         &self.departed
     }
 
-    /// Returns the number of times that a speaker joined that may have announced addresses of others meanwhile:
-    /// it was cut off, or started without this node. One that left has announced nothing since.
+    /// Returns the number of times that a speaker joined that may have announced addresses of others
+    /// meanwhile: it was cut off, or started without this node. One that left has announced nothing since.
     pub fn arrivals(&self) -> u64 {
         self.arrivals
     }

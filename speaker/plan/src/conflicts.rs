@@ -1,7 +1,7 @@
 //! [`Conflicts`]: the addresses of this node that hosts use that are no speakers, as the status shows them.
 //!
 //! The responder reports a conflict at most once in ten seconds for each address. One that is not reported
-//! again within [`LIFETIME`] has ended.
+//! again within `LIFETIME` has ended.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -72,7 +72,7 @@ impl Conflicts {
         self.by_address.remove(&address);
     }
 
-    /// Ends the conflicts whose hosts were not seen for [`LIFETIME`].
+    /// Ends the conflicts whose hosts were not seen for `LIFETIME`.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.by_address.retain(|_, (_, seen)| now < *seen + LIFETIME);
     }

@@ -565,8 +565,8 @@ fn on_conflict_of(configured: advertisement::OnConflict) -> OnConflict {
     }
 }
 
-/// Returns what a node does in a conflict if two advertisements cover the address: it keeps the address if one
-/// of them says so.
+/// Returns what a node does in a conflict if two advertisements cover the address: it keeps the address if
+/// one of them says so.
 fn both(a: OnConflict, b: OnConflict) -> OnConflict {
     match (a, b) {
         (OnConflict::Yield, OnConflict::Yield) => OnConflict::Yield,

@@ -188,8 +188,8 @@ impl Plan {
         self.election.set_live(self.nodes.own_name(), live, &mut self.dirty);
     }
 
-    /// Replaces the speakers that announced that they leave the mesh, and have not joined again. To call before
-    /// [`Plan::set_live`].
+    /// Replaces the speakers that announced that they leave the mesh, and have not joined again. To call
+    /// before [`Plan::set_live`].
     pub fn set_departed(&mut self, departed: &BTreeSet<NodeName>) {
         self.election.set_departed(departed);
     }

@@ -19,7 +19,8 @@ pub(crate) const SOON: Duration = Duration::from_secs(60);
 /// two seconds while it has up to 2,000 addresses by L2.
 const QUIET: Duration = Duration::from_millis(2500);
 
-/// Limit for writes to end. A speaker sends 25 Events per second, one for each Service that it announces by L2.
+/// Limit for writes to end. A speaker sends 25 Events per second, one for each Service that it announces by
+/// L2.
 const EVENTS_SENT: Duration = Duration::from_secs(600);
 
 /// A new owner repeats its announcements for this long; rest begins afterwards.

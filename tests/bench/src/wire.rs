@@ -130,8 +130,8 @@ fn purpose(bytes: &[u8]) -> Purpose {
     }
 }
 
-/// Returns the transport protocol of an Ethernet frame that carries an IP packet, and the first four octets of
-/// its header: the ports, or the type, code and checksum of an ICMP message.
+/// Returns the transport protocol of an Ethernet frame that carries an IP packet, and the first four octets
+/// of its header: the ports, or the type, code and checksum of an ICMP message.
 fn ports(bytes: &[u8]) -> Option<(u8, [u16; 2])> {
     let (header, packet) = bytes.split_at_checked(14)?;
     let (protocol, transport) = match header[12..] {

@@ -119,8 +119,8 @@ impl<'a> Transcript<'a> {
     }
 }
 
-/// Replaces ages and random values, and aligns columns by two spaces. Leaves out the type of an invalid value,
-/// which not every version of kube-apiserver prints.
+/// Replaces ages and random values, and aligns columns by two spaces. Leaves out the type of an invalid
+/// value, which not every version of kube-apiserver prints.
 fn normalized(text: &str) -> String {
     let text = text.replace("Invalid value: \"array\": ", "Invalid value: ");
     text.lines().map(|line| normalized_line(line) + "\n").collect()

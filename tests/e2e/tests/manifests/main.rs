@@ -325,8 +325,8 @@ fn to_cel(value: &Value) -> Cel {
     }
 }
 
-/// kube-apiserver refuses literals of maps and lists whose values have different types; the evaluation in these
-/// tests does not.
+/// kube-apiserver refuses literals of maps and lists whose values have different types; the evaluation in
+/// these tests does not.
 #[test]
 fn policies_contain_no_literals_of_maps() {
     let objects = rendered("config/default");
