@@ -120,8 +120,13 @@ fn every_router_counts_ten_thousand_prefixes() {
     api.apply(OBJECTS).unwrap();
     expect(&setup, before, 2 * EACH as usize);
     eprintln!("all prefixes in all routers after {:?}", start.elapsed());
-    let session = setup.session("n1", "bird").unwrap();
-    assert!(session["prefixes"].as_u64() >= Some(u64::from(2 * EACH)), "{session}");
+    // A long list of addresses delays the writes of the Speaker object.
+    wait_for("the Speaker object to count the prefixes", SOON, || {
+        let session = setup.session("n1", "bird")?;
+        ensure!(session["prefixes"].as_u64() >= Some(u64::from(2 * EACH)), "{session}");
+        Ok(())
+    })
+    .unwrap();
     api.delete(OBJECTS).unwrap();
     expect(&setup, before, 0);
     services.iter().for_each(|service| service.delete(&setup.lab).unwrap());
