@@ -363,7 +363,11 @@ async fn speaker_announces_reports_and_withdraws_at_exit() {
     let generation = environment.speaker_object().await.unwrap().metadata.generation;
     assert!(generation.is_some() && ready.observed_generation() == generation, "{status:?}");
     let announced = status.bgp.unwrap();
-    assert_eq!((status.sessions.len(), announced.announced, announced.addresses.len()), (0, 0, 0));
+    assert_eq!((announced.announced, announced.addresses.len()), (0, 0));
+    // It is expected to start again, so that its session is wanted and not established.
+    let sessions = status.sessions.iter().map(|session| (session.peer.as_str(), session.state.as_str()));
+    assert_eq!(sessions.collect::<Vec<_>>(), [("tor", "Idle")]);
+    assert_eq!(status.established_sessions.as_deref(), Some("0/1"));
     eventually("the router has a NOTIFICATION", async || {
         !environment.router.received(NOTIFICATION).is_empty()
     })
